@@ -1,0 +1,198 @@
+"""Data pools: a split's samples, kept once in memory and indexed, and how they are split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, TensorDataset, default_collate
+
+from rl_tuner.config import require_range
+from rl_tuner.errors import DatasetError
+
+Table: TypeAlias = "torch.Tensor | NDArray[Any]"
+Data: TypeAlias = "Dataset[Any] | tuple[Table, Table]"
+"""What a job accepts as a split: (inputs, targets) as tensors or arrays, or a map-style `Dataset` of pairs."""
+
+
+class Pool(Protocol):
+    """A split's samples."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets of the samples at `indices`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPool:
+    """Samples in two tensors: inputs (n, …) and targets (n, …) on the job's device."""
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets of the samples at `indices`."""
+        index = torch.from_numpy(indices).to(self.inputs.device)
+        return self.inputs[index], self.targets[index]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetPool:
+    """Samples of a map-style `Dataset`, fetched one by one: what transforms at random needs this."""
+
+    dataset: Dataset[Any]
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets of the samples at `indices`, collated as a `DataLoader` does."""
+        inputs, targets = default_collate([self.dataset[i] for i in indices.tolist()])
+        return inputs.to(self.device), targets.to(self.device)
+
+
+def make_pool(data: Data, device: torch.device, what: str = "data") -> Pool:
+    """The pool that fits the data.
+
+    Args:
+        data: See `Data`.
+        device: Where batches are wanted.
+        what: The split's name, for messages.
+
+    Raises:
+        DatasetError: It is no such data, is empty, or inputs and targets differ in length.
+    """
+    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        data = (data.tensors[0], data.tensors[1])
+    if isinstance(data, tuple):
+        if len(data) != 2:
+            raise DatasetError(f"{what} must be a pair (inputs, targets), got a tuple of {len(data)}")
+        inputs, targets = (_tensor(part).to(device) for part in data)
+        if inputs.ndim == 0 or targets.ndim == 0 or len(inputs) != len(targets):
+            raise DatasetError(
+                f"{what} has inputs of shape {tuple(inputs.shape)}, targets of shape {tuple(targets.shape)}: "
+                "their first dimensions must be equal"
+            )
+        pool: Pool = TensorPool(inputs, targets)
+    elif isinstance(data, Dataset) and hasattr(data, "__len__"):
+        pool = DatasetPool(data, device)
+    else:
+        raise DatasetError(
+            f"{what} must be (inputs, targets) or a Dataset with a length, got {type(data).__name__}"
+        )
+    if len(pool) == 0:
+        raise DatasetError(f"{what} holds no samples")
+    return pool
+
+
+def _tensor(part: Table) -> torch.Tensor:
+    """Tensors as they are; arrays of doubles, NumPy's default, in torch's default precision."""
+    if isinstance(part, np.ndarray) and part.dtype == np.float64:
+        part = part.astype(np.float32)
+    return torch.as_tensor(part)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Arrays of one table, split and scaled: pairs (inputs (n, d) float32, targets (n,)).
+
+    Attributes:
+        train: What is trained on; scaling was fitted here and only here.
+        validation: What decisions, the best model and early stopping look at.
+        test: What nothing looks at before the end.
+        classes: Number of classes; 0 for regression.
+    """
+
+    train: tuple[torch.Tensor, torch.Tensor]
+    validation: tuple[torch.Tensor, torch.Tensor]
+    test: tuple[torch.Tensor, torch.Tensor]
+    classes: int
+
+    @property
+    def features(self) -> int:
+        """Number of input columns."""
+        return int(self.train[0].shape[1])
+
+    @property
+    def task(self) -> str:
+        """The task: "classification" or "regression"."""
+        return "classification" if self.classes else "regression"
+
+
+def split_table(
+    inputs: NDArray[Any],
+    targets: NDArray[Any],
+    *,
+    classes: int,
+    seed: int,
+    validation: float = 0.2,
+    test: float = 0.2,
+) -> Split:
+    """Splits a table into train, validation and test, and scales it by the train part.
+
+    Inputs, and the targets of a regression, are standardized with the train part's mean and deviation.
+    Classification is stratified where every class has enough samples for it.
+
+    Args:
+        inputs: Shape (n, d), finite numbers.
+        targets: Shape (n,): class numbers from 0, or finite numbers.
+        classes: Number of classes; 0 for regression.
+        seed: Of the shuffle.
+        validation: Share of all samples, in (0, 1).
+        test: Share of all samples, in (0, 1).
+
+    Raises:
+        ConfigError: A share is out of range.
+        DatasetError: Fewer samples than three splits need.
+    """
+    from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import StandardScaler
+
+    require_range("validation + test", validation + test, 0, 0.9, above=True)
+    require_range("validation", validation, 0, above=True)
+    require_range("test", test, 0, above=True)
+    n = len(targets)
+    held = [max(1, round(n * share)) for share in (validation, test)]
+    if n - sum(held) < 2:
+        raise DatasetError(f"{n} samples are too few for train, validation and test parts")
+    index = np.arange(n)
+    rest, test_index = train_test_split(
+        index, test_size=held[1], random_state=seed, stratify=_strata(targets, classes, held[1], n)
+    )
+    train_index, val_index = train_test_split(
+        rest,
+        test_size=held[0],
+        random_state=seed,
+        stratify=_strata(targets[rest], classes, held[0], len(rest)),
+    )
+    scale_inputs = StandardScaler().fit(inputs[train_index]).transform
+    scale_targets: Callable[[NDArray[Any]], NDArray[Any]] = lambda y: y.astype(np.int64)  # noqa: E731
+    if not classes:
+        scaler = StandardScaler().fit(targets[train_index].reshape(-1, 1))
+        scale_targets = lambda y: scaler.transform(y.reshape(-1, 1))[:, 0].astype(np.float32)  # noqa: E731
+
+    def part(rows: Sequence[int] | NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        x = scale_inputs(inputs[rows]).astype(np.float32)
+        return torch.from_numpy(x), torch.from_numpy(scale_targets(targets[rows]))
+
+    return Split(part(train_index), part(val_index), part(test_index), classes)
+
+
+def _strata(targets: NDArray[Any], classes: int, held: int, n: int) -> NDArray[Any] | None:
+    """The targets if they can be stratified: two of each class, and room for each on both sides."""
+    if not classes:
+        return None
+    counts = np.unique(targets, return_counts=True)[1]
+    return targets if counts.min() >= 2 and min(held, n - held) >= len(counts) else None

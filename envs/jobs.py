@@ -1,0 +1,130 @@
+"""A training job: anybody's model, data and optimizer, with a budget."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from rl_tuner.config import choose, require_range
+from rl_tuner.envs.data import Data, Pool, make_pool
+from rl_tuner.envs.metrics import TASKS
+from rl_tuner.errors import ConfigError, JobError
+from rl_tuner.seeding import torch_seed
+
+Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(outputs, targets) → mean loss over the batch."""
+
+LOSSES: dict[str, Loss] = {"classification": functional.cross_entropy, "regression": functional.mse_loss}
+OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+    "sgd": (torch.optim.SGD, {"momentum": 0.9}),
+    "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    "adam": (torch.optim.Adam, {}),
+    "adamw": (torch.optim.AdamW, {}),
+    "rmsprop": (torch.optim.RMSprop, {}),
+    "adagrad": (torch.optim.Adagrad, {}),
+    "adadelta": (torch.optim.Adadelta, {}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A training task for `rl_tuner.envs.TuningEnv`.
+
+    Args:
+        model: A module, copied for each episode, or a function that builds one from torch's global
+            generator (it is seeded, and put back).
+        train: Samples trained on: (inputs, targets), or a `Dataset` of such pairs.
+        validation: Samples that observations, rewards, the best model and early stopping look at.
+        test: Samples that nothing looks at before the end; None if the job has none.
+        optimizer: A name of `OPTIMIZERS`, an optimizer class, or a function of the parameters.
+        start: Start values by hyperparameter ("lr", "batch_size", "weight_decay", "dropout", "momentum");
+            what is not named starts at the optimizer's or the model's own value, batch_size at 64.
+        task: "classification" or "regression": which metrics, and which loss if none is given.
+        loss: (outputs, targets) → mean loss over the batch, >= 0.
+        budget: Training samples the job may use; None for `epochs` times the train split.
+        epochs: See `budget`.
+        device: Where the job runs.
+        name: For logs and tables.
+
+    Raises:
+        ConfigError: A value is unknown or out of range.
+    """
+
+    model: nn.Module | Callable[[], nn.Module]
+    train: Data
+    validation: Data
+    test: Data | None = None
+    optimizer: str | Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = "adam"
+    start: Mapping[str, float] = field(default_factory=dict)
+    task: str = "classification"
+    loss: Loss | None = None
+    budget: int | None = None
+    epochs: float = 20.0
+    device: str | torch.device = "cpu"
+    name: str = "job"
+
+    def __post_init__(self) -> None:
+        choose("task", self.task, TASKS)
+        if isinstance(self.optimizer, str):
+            choose("optimizer", self.optimizer, OPTIMIZERS)
+        if not callable(self.model):
+            raise ConfigError(f"model must be a module or a function, got {type(self.model).__name__}")
+        require_range("epochs", self.epochs, 0, above=True)
+        if self.budget is not None:
+            require_range("budget", self.budget, 1)
+
+    def build_model(self, seed: int) -> nn.Module:
+        """A fresh model on the job's device, its random initial weights drawn from `seed`.
+
+        Raises:
+            JobError: The function built no module.
+        """
+        if isinstance(self.model, nn.Module):
+            model = copy.deepcopy(self.model)
+        else:
+            with torch_seed(seed):
+                model = self.model()
+        if not isinstance(model, nn.Module):
+            raise JobError(f"the job's model function must return a torch module, got {type(model).__name__}")
+        return model.to(self.device)
+
+    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """A fresh optimizer over the model's trainable parameters.
+
+        Raises:
+            JobError: The function built no optimizer, or there is nothing to train.
+        """
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if not parameters:
+            raise JobError("the model has no parameter that requires a gradient")
+        if isinstance(self.optimizer, str):
+            cls, defaults = OPTIMIZERS[self.optimizer]
+            return cls(parameters, **defaults)
+        needs_lr = inspect.isclass(self.optimizer) and "lr" in self.start
+        make: Callable[..., Any] = self.optimizer
+        optimizer = make(parameters, lr=self.start["lr"]) if needs_lr else make(parameters)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise JobError(f"the job's optimizer function returned a {type(optimizer).__name__}")
+        return optimizer
+
+    def pool(self, split: str) -> Pool | None:
+        """The samples of "train", "validation" or "test" on the job's device; None for a missing test."""
+        choose("split", split, ("train", "validation", "test"))
+        data = getattr(self, split)
+        return None if data is None else make_pool(data, torch.device(self.device), split)
+
+    @property
+    def loss_function(self) -> Loss:
+        """The loss given, or the task's own."""
+        return self.loss if self.loss is not None else LOSSES[self.task]
+
+    def build(self) -> TrainingJob:
+        """The job itself; so a job stands wherever a recipe of one does."""
+        return self

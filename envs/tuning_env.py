@@ -1,0 +1,234 @@
+"""The environment: one training job an episode, one policy decision a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_tuner.actions import ActionMap
+from rl_tuner.config import choose
+from rl_tuner.course import Course, CourseConfig, Outcome
+from rl_tuner.envs.engine import ReferenceEngine
+from rl_tuner.envs.jobs import TrainingJob
+from rl_tuner.envs.suites import JobSpec, load_suite
+from rl_tuner.errors import ConfigError
+from rl_tuner.features import FeatureSet
+from rl_tuner.history import Record
+from rl_tuner.rails import Rails
+from rl_tuner.seeding import Streams
+from rl_tuner.space import SearchSpace, search_space
+from rl_tuner.trainee import Kept
+
+Observation = NDArray[np.float32]
+Action = NDArray[Any]
+
+
+class TuningEnv(gym.Env[Observation, Action]):
+    """Hyperparameter tuning of a training job as a Gymnasium environment.
+
+    An episode is one job, a step one decision and the training until the next. The observation is
+    `rl_tuner.features.FeatureSet` (names in `feature_names`), the action `rl_tuner.actions.ActionMap`, the
+    reward a function of `rl_tuner.rewards`. When the budget is spent (or the job crashed past the rails, or
+    stopped early) the episode is ``terminated`` and the best weights by validation are back in the model.
+
+    ``info`` holds the job's name, ``hyperparameters``, ``samples``, ``val_samples``, ``train_loss``,
+    ``val_loss``, ``best_val_loss``, ``verdict``, ``rescues`` and ``crashed``.
+
+    Args:
+        job: Your own training job; None draws jobs from a suite.
+        suite: The suite drawn from when there is no job.
+        split: Its "train", "validation" or "test" part.
+        actions: "discrete", "continuous" or "anchored".
+        reward: "log_improvement", "best_improvement" or "final_improvement".
+        hyperparameters: Names of those acted on, or a search space; None for all five.
+        decisions: Decisions an episode.
+        intervals: "geometric" or "uniform".
+        rails: True, False, or your own `rl_tuner.rails.Rails`.
+        early_stopping: Decisions without a new best after which the episode ends; None for never.
+        render_mode: "ansi" (a table of the decisions), "rgb_array" (loss and hyperparameter curves) or None.
+
+    Raises:
+        ConfigError: An argument is unknown or out of range.
+    """
+
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's own form)
+
+    def __init__(  # noqa: PLR0913 (each one a public option of the environment)
+        self,
+        job: TrainingJob | None = None,
+        *,
+        suite: str = "quick",
+        split: str = "train",
+        actions: str = "continuous",
+        reward: str = "log_improvement",
+        hyperparameters: Sequence[str] | SearchSpace | None = None,
+        decisions: int = 20,
+        intervals: str = "geometric",
+        rails: bool | Rails = True,
+        early_stopping: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if job is not None and not isinstance(job, TrainingJob):
+            raise ConfigError(f"job must be a TrainingJob, got {type(job).__name__}")
+        if render_mode is not None:
+            choose("render_mode", render_mode, self.metadata["render_modes"])
+        space = hyperparameters
+        self.space = space if isinstance(space, SearchSpace) else search_space(space)
+        self.config = CourseConfig(decisions, intervals, reward, rails, early_stopping)
+        self.actions = ActionMap(self.space, actions)
+        self.features = FeatureSet(self.space)
+        self.observation_space: gym.Space[Observation] = self.features.gym_space
+        self.action_space = self.actions.gym_space
+        self.render_mode = render_mode
+        self._family = load_suite(suite).family(split)
+        self._own_job = job
+        self._source: JobSpec | TrainingJob | None = None
+        self._streams = Streams(0)
+        self._engine: ReferenceEngine | None = None
+        self._course: Course[Kept] | None = None
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the observation's entries, in order."""
+        return self.features.names
+
+    @property
+    def engine(self) -> ReferenceEngine:
+        """The engine of the running episode.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There is none yet.
+        """
+        if self._engine is None:
+            raise gym.error.ResetNeeded("call reset() first: no job is running")
+        return self._engine
+
+    @property
+    def course(self) -> Course[Kept]:
+        """The decisions of the running episode.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There is none yet.
+        """
+        if self._course is None:
+            raise gym.error.ResetNeeded("call reset() first: no job is running")
+        return self._course
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The episode's log, a line for each decision so far."""
+        return self.course.records
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts a job.
+
+        Args:
+            seed: The same seed gives the same episode, bit for bit.
+            options: ``{"job": …}`` runs this `TrainingJob` or `JobSpec` instead of drawing one.
+
+        Raises:
+            ConfigError: An option is unknown.
+            JobError, DatasetError: The job cannot be built.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        for key in options:
+            choose("reset option", key, ("job",))
+        streams = Streams(int(self.np_random.integers(2**62)))
+        source = options.get("job", self._own_job)
+        if source is None:
+            source = self._family.sample(streams.numpy("data"))
+        if not isinstance(source, JobSpec | TrainingJob):
+            raise ConfigError(
+                f"options['job'] must be a TrainingJob or a JobSpec, got {type(source).__name__}"
+            )
+        self._start(source, streams)
+        start = {k: v for k, v in self.engine.trainee.read().items() if k in self.space.names}
+        self.course.begin(self.engine.trainee, start, self.engine.validate())
+        return self.course.observation(), self._info("good")
+
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Applies an action and trains until the next decision.
+
+        Raises:
+            ConfigError: The action does not fit the action space.
+            gymnasium.error.ResetNeeded: The episode is over, or none was started.
+        """
+        engine, course = self.engine, self.course
+        if course.finished:
+            raise gym.error.ResetNeeded("the job is finished: call reset()")
+        engine.trainee.write(course.act(action))
+        interval = engine.advance(course.next_end)
+        outcome: Outcome = course.settle(engine.trainee, interval, engine.used)
+        if outcome.finished and course.best is not None:
+            engine.trainee.restore_weights(course.best)
+        info = self._info(outcome.verdict.name.lower())
+        return course.observation(), outcome.reward, outcome.finished, False, info
+
+    def evaluate(self, split: str = "test") -> dict[str, float]:
+        """Loss and metrics of the present weights on a split; after the episode, of the best ones.
+
+        Raises:
+            JobError: The job has no such split.
+        """
+        return self.engine.evaluate(split)
+
+    def render(self) -> Any:
+        """The episode so far: text for "ansi", an image (height, width, 3) of uint8 for "rgb_array"."""
+        if self.render_mode is None:
+            gym.logger.warn("render() needs a render_mode, 'ansi' or 'rgb_array', given when the env is made")
+            return None
+        from rl_tuner.plotting import records_image, records_text
+
+        title = self.engine.job.name
+        draw = records_text if self.render_mode == "ansi" else records_image
+        return draw(self.records, title)
+
+    def get_state(self) -> dict[str, Any]:
+        """The whole environment in mid-episode, picklable if the job is; `set_state` continues from it."""
+        return {
+            "source": self._source,
+            "streams": self._streams.seed,
+            "np_random": self.np_random.bit_generator.state,
+            "engine": self.engine.get_state(),
+            "course": self.course.get_state(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state that `get_state` gave, on this or another environment, bit for bit.
+
+        Raises:
+            ConfigError: The state is of another search space.
+            JobError: The state is of another model.
+        """
+        self._start(state["source"], Streams(state["streams"]))
+        self.np_random.bit_generator.state = state["np_random"]
+        self.engine.set_state(state["engine"])
+        self.course.set_state(state["course"])
+
+    def _start(self, source: JobSpec | TrainingJob, streams: Streams) -> None:
+        self._source, self._streams = source, streams
+        self._engine = ReferenceEngine(source.build(), streams)
+        self._course = Course(self.space, self.actions, self.config, self._engine.budget)
+
+    def _info(self, verdict: str) -> dict[str, Any]:
+        course, engine = self.course, self.engine
+        last = course.records[-1] if course.records else None
+        return {
+            "job": engine.job.name,
+            "hyperparameters": course.values,
+            "samples": engine.used,
+            "val_samples": engine.val_samples,
+            "train_loss": last.train_loss if last else float("nan"),
+            "val_loss": last.val_loss if last else float(course.track.last),
+            "best_val_loss": float(course.track.best),
+            "verdict": verdict,
+            "rescues": course.rescues,
+            "crashed": course.crashed,
+        }

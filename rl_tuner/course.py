@@ -1,0 +1,273 @@
+"""One job's course of decisions: the bookkeeping that environments and tuners share.
+
+The environment's ``step`` and the tuner's decision are the same four calls: `Course.act`, training,
+`Course.settle`, `Course.observation`. What differs is only who trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_tuner.actions import ActionMap
+from rl_tuner.config import require_range
+from rl_tuner.errors import ConfigError
+from rl_tuner.features import FeatureSet
+from rl_tuner.history import Interval, Record, Track
+from rl_tuner.intervals import boundaries
+from rl_tuner.rails import Rails, Verdict, make_rails, not_finite
+from rl_tuner.rewards import crash_reward, reward_function
+from rl_tuner.space import SearchSpace
+
+K = TypeVar("K")
+
+
+class Restorable(Protocol[K]):
+    """What a course keeps and restores: `rl_tuner.trainee.Trainee`, or an engine's slot."""
+
+    def keep(self) -> K:
+        """A copy of the trainable state."""
+        ...
+
+    def restore(self, kept: K) -> None:
+        """Puts a copy back."""
+        ...
+
+    def write(self, values: Mapping[str, float]) -> None:
+        """Sets hyperparameters."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CourseConfig:
+    """How a job is tuned, whoever trains it.
+
+    Attributes:
+        decisions: Policy calls a job, >= 1.
+        intervals: "geometric" or "uniform".
+        reward: A name of `rl_tuner.rewards.REWARDS`.
+        rails: True, False or your own `Rails`.
+        patience: Stop early after so many decisions without a new best loss; None for never.
+    """
+
+    decisions: int = 20
+    intervals: str = "geometric"
+    reward: str = "log_improvement"
+    rails: bool | Rails = True
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        require_range("decisions", self.decisions, 1)
+        if self.patience is not None:
+            require_range("patience", self.patience, 1)
+        reward_function(self.reward)
+        make_rails(self.rails)
+        boundaries(self.decisions, self.decisions, self.intervals)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an interval came to.
+
+    Attributes:
+        interval: The measurements.
+        verdict: The rails' judgement.
+        reward: In nats.
+        improved: Whether the criterion is a new best.
+        crashed: Whether the job ended by a failure past the rails.
+        finished: Whether the job is over: budget spent, crashed, or stopped early.
+    """
+
+    interval: Interval
+    verdict: Verdict
+    reward: float
+    improved: bool
+    crashed: bool
+    finished: bool
+
+
+class Course(Generic[K]):
+    """The decisions of one job, from its first observation to its end.
+
+    Args:
+        space: The hyperparameters moved.
+        actions: How actions are read.
+        config: How the job is tuned.
+        budget: What the job may use, in samples or updates: the unit of `used` in `settle`.
+    """
+
+    def __init__(self, space: SearchSpace, actions: ActionMap, config: CourseConfig, budget: int) -> None:
+        self.space, self.actions, self.config = space, actions, config
+        self.features = FeatureSet(space)
+        self.rails = make_rails(config.rails)
+        self._reward = reward_function(config.reward)
+        self.budget = budget
+        self.ends = boundaries(budget, config.decisions, config.intervals)
+        self.used = 0
+        self.decision = 0
+        self.rescues = 0
+        self.crashed = self.finished = False
+        self.return_ = 0.0
+        self.track = Track()
+        self._before = Track()
+        self._interval = Interval()
+        self._rescued = False
+        self._since_best = 0
+        self._fraction = np.zeros(len(space))
+        self.offset = np.zeros(len(space))
+        self._good_offset = self.offset
+        self.anchor = space.anchor({})
+        self.records: tuple[Record, ...] = ()
+        self.good: K | None = None
+        self.best: K | None = None
+
+    def begin(self, trainee: Restorable[K], start: Mapping[str, float], val_loss: float) -> None:
+        """Starts the course at the job's own hyperparameters.
+
+        Args:
+            trainee: What is trained; its state is kept as the first good and best one.
+            start: The start values; hyperparameters not named here are not tuned.
+            val_loss: Validation loss before training; NaN if the job has no validation.
+        """
+        self.anchor = self.space.anchor(start)
+        self.track = self._before = Track.begin(val_loss)
+        self._interval = Interval(val_loss=val_loss)
+        self.good = self.best = trainee.keep()
+
+    @property
+    def next_end(self) -> int:
+        """Where the running interval ends, in the budget's unit."""
+        later = self.ends[self.ends > self.used]
+        return int(later[0]) if later.size else self.budget
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The hyperparameters as they should be now."""
+        return self.space.values(self.anchor, self.offset)
+
+    def act(self, action: NDArray[Any]) -> dict[str, float]:
+        """Takes a decision; returns the hyperparameters to train with until `next_end`."""
+        self._fraction = np.where(self.anchor.available, self.actions.fraction(action), 0.0)
+        self.offset = self.actions.move(self.anchor, self.offset, action)
+        return self.values
+
+    def settle(self, trainee: Restorable[K], interval: Interval, used: int) -> Outcome:
+        """Judges an interval; keeps its state if it is good, restores the last good one if not.
+
+        Args:
+            trainee: What was trained.
+            interval: What the training showed.
+            used: How much of the budget is spent in all.
+        """
+        self.used, self._interval, self._before = used, interval, self.track
+        trained_with = self.values
+        verdict = self._judge(interval)
+        self._rescued = False
+        improved = False
+        if verdict == Verdict.GOOD:
+            improved = self._accept(trainee, interval)
+        else:
+            self._reject(trainee)
+        self._since_best = 0 if improved else self._since_best + 1
+        patience = self.config.patience
+        out_of_patience = patience is not None and self._since_best >= patience
+        self.finished = self.crashed or used >= self.budget or out_of_patience
+        reward = float(
+            crash_reward(self.return_)
+            if self.crashed
+            else self._reward(self._before, self.track, self.finished)
+        )
+        self.return_ += reward
+        self.records += (
+            Record(
+                decision=self.decision,
+                used=used,
+                train_loss=float(interval.train_late),
+                val_loss=float(interval.val_loss),
+                best=float(self.track.best),
+                reward=reward,
+                verdict=verdict.name.lower(),
+                values=trained_with,
+            ),
+        )
+        self.decision += 1
+        return Outcome(interval, verdict, reward, improved, self.crashed, self.finished)
+
+    def observation(self) -> NDArray[np.float32]:
+        """What the policy sees now, shape (F,)."""
+        return self.features.observe(
+            track=self._before,
+            interval=self._interval,
+            progress=self.used / self.budget,
+            next_interval=max(self.next_end - self.used, 1) / self.budget,
+            anchor=self.anchor,
+            offset=self.offset,
+            fraction=self._fraction,
+            rescued=self._rescued,
+        )
+
+    def _judge(self, interval: Interval) -> Verdict:
+        if self.rails is not None:
+            return Verdict(int(self.rails.judge(interval, self.track)))
+        return Verdict.DIVERGED if not_finite(interval) else Verdict.GOOD
+
+    def _accept(self, trainee: Restorable[K], interval: Interval) -> bool:
+        self.track = self._before.accept(interval)
+        previous = self._before.best
+        improved = bool(np.isnan(previous) or interval.criterion < previous)
+        if self.rails is not None or improved:
+            self.good = trainee.keep()
+        self._good_offset = self.offset
+        if improved:
+            self.best = self.good
+        return improved
+
+    def _reject(self, trainee: Restorable[K]) -> None:
+        """Restores the last good state (without rails there is none to go on from: the job crashed)."""
+        if self.rails is None or self.rescues >= self.rails.rescues:
+            self.crashed = True
+        else:
+            self.rescues += 1
+            self._rescued = True
+        if self.rails is None or self.good is None:
+            return
+        trainee.restore(self.good)
+        self.offset = self._cut(self.rails.lr_cut)
+        trainee.write(self.values)
+
+    def _cut(self, factor: float) -> NDArray[np.float64]:
+        """The last good offsets, the learning rate below both the good and the failed one."""
+        offset = self._good_offset.copy()
+        if "lr" in self.space.names:
+            i = self.space.names.index("lr")
+            offset[i] = min(offset[i], self.offset[i])
+        return self.actions.cut(self.anchor, offset, "lr", factor)
+
+    _STATE = (
+        "used", "decision", "rescues", "crashed", "finished", "return_", "track", "_before", "_interval",
+        "_rescued", "_since_best", "_fraction", "offset", "_good_offset", "anchor", "records", "good", "best",
+    )  # fmt: skip
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that changes during the course, picklable; `set_state` continues from it.
+
+        The records and kept copies in it are never changed in place, so they are shared, not copied.
+        """
+        return {name: getattr(self, name) for name in self._STATE}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state that `get_state` gave.
+
+        Raises:
+            ConfigError: The state is of another search space.
+        """
+        if state["offset"].shape != self.offset.shape:
+            raise ConfigError(
+                f"the state tunes {state['offset'].size} hyperparameters, this course {len(self.space)}"
+            )
+        for name in self._STATE:
+            setattr(self, name, state[name])

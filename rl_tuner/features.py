@@ -1,0 +1,147 @@
+"""The one place where an observation is computed, for environments and tuners alike.
+
+Observations are scale-free (ratios and logarithms, clipped), so that they mean the same on another model,
+loss or optimizer. Scaling is fixed: there is no running normaliser that a saved policy could lose.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_tuner.history import Interval, Track, Value, log_ratio
+from rl_tuner.space import Anchor, Array, SearchSpace
+
+if TYPE_CHECKING:
+    from gymnasium import spaces
+
+CLIP = 10.0
+"""Every feature lies in [-CLIP, CLIP]."""
+
+JOB_FEATURES = (
+    "progress",  # share of the budget spent, in [0, 1]
+    "next_interval",  # log10 of the next interval's share of the budget, plus 1
+    "val_vs_last",  # log ratio of validation loss to its value at the decision before …
+    "val_vs_best",  # … to the best before this interval …
+    "val_vs_first",  # … and to the value before training
+    "train_vs_last",  # the same for the training loss
+    "train_vs_best",
+    "train_vs_first",
+    "val_over_train",  # log(validation loss / training loss)
+    "train_trend",  # log ratio of training loss, second half of the interval to first half
+    "train_noise",  # standard deviation over mean of the training loss in the second half
+    "update_to_weight",  # log10(|update| / |weights|) at the last update, plus 3
+    "grad_vs_last",  # log ratio of the gradient norm to that at the decision before …
+    "grad_vs_first",  # … and to the first one
+    "grad_alive",  # share of parameter tensors that have a gradient
+    "no_validation",  # 1 where the job has no validation: val_* are then of the training loss
+    "nonfinite",  # 1 if a loss or parameter was not finite in the interval
+    "rescued",  # 1 if the rails restored the last good state after it
+)
+HYPERPARAMETER_FEATURES = (
+    "vs_start",  # offset from the start value over the reach, in [-1, 1]
+    "in_bounds",  # place between the bounds, in [-1, 1]
+    "available",  # 1 if the job has it
+    "last_action",  # the last action, as a fraction of the step, in [-1, 1]
+)
+
+
+class FeatureSet:
+    """Computes observations over a search space.
+
+    Args:
+        space: The hyperparameters acted on, D of them.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.names: tuple[str, ...] = JOB_FEATURES + tuple(
+            f"{name}_{feature}" for feature in HYPERPARAMETER_FEATURES for name in space.names
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def gym_space(self) -> spaces.Space[NDArray[np.float32]]:
+        """The Gymnasium observation space of one job."""
+        from gymnasium import spaces
+
+        return spaces.Box(-CLIP, CLIP, (len(self),), np.float32)
+
+    def observe(
+        self,
+        *,
+        track: Track,
+        interval: Interval,
+        progress: Value,
+        next_interval: Value,
+        anchor: Anchor,
+        offset: Array,
+        fraction: Array,
+        rescued: Value,
+    ) -> NDArray[np.float32]:
+        """The observation after an interval.
+
+        Args:
+            track: The track *before* the interval.
+            interval: What the interval showed; all NaN before the first one.
+            progress: Share of the budget spent, in [0, 1].
+            next_interval: Share of the budget that the next interval takes, in [0, 1].
+            anchor: Start values and limits.
+            offset: Offsets now, shape (…, D).
+            fraction: The last action as fractions of the step, shape (…, D); zeros before the first.
+            rescued: Whether the rails stepped in after the interval.
+
+        Returns:
+            Shape (…, F), float32, in [-CLIP, CLIP]; 0 where nothing was measured.
+        """
+        job = np.stack(
+            np.broadcast_arrays(*self._job(track, interval, progress, next_interval, rescued)), axis=-1
+        )
+        own = np.concatenate(
+            [
+                offset / self.space.reaches,
+                self.space.position(anchor, offset),
+                np.broadcast_to(anchor.available, offset.shape),
+                np.where(anchor.available, fraction, 0.0),
+            ],
+            axis=-1,
+        )
+        features = np.concatenate([job, own], axis=-1)
+        finite = np.nan_to_num(features, nan=0.0, posinf=CLIP, neginf=-CLIP)
+        observation: NDArray[np.float32] = np.clip(finite, -CLIP, CLIP).astype(np.float32)
+        return observation
+
+    @staticmethod
+    def _job(
+        track: Track, interval: Interval, progress: Value, next_interval: Value, rescued: Value
+    ) -> tuple[Value, ...]:
+        """The `JOB_FEATURES`, in order; NaN where not measured."""
+        unvalidated = np.isnan(interval.val_loss) & ~np.isnan(interval.train_late)
+        value, late = interval.criterion, interval.train_late
+        first = np.where(np.isnan(track.first), interval.train_early, track.first)
+        train_first = np.where(np.isnan(track.train_first), interval.train_early, track.train_first)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (
+                progress,
+                np.log10(next_interval) + 1,
+                log_ratio(value, track.last, first),
+                log_ratio(value, track.best, first),
+                log_ratio(value, first, first),
+                log_ratio(late, track.train_last, train_first),
+                log_ratio(late, track.train_best, train_first),
+                log_ratio(late, train_first, train_first),
+                log_ratio(value, late, first),
+                log_ratio(late, interval.train_early, train_first),
+                interval.train_noise,
+                np.log10(interval.update_ratio) + 3,
+                np.log(interval.grad_norm / track.grad_last),
+                np.log(interval.grad_norm / track.grad_first),
+                interval.grad_alive,
+                unvalidated,
+                np.logical_not(interval.finite),
+                rescued,
+            )

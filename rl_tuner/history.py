@@ -1,0 +1,153 @@
+"""What a decision is based on: the last interval's measurements, and the episode's track so far.
+
+Every number here is either a float (one job) or an array of shape (N,) (N jobs side by side); NaN means
+"not measured". The functions of features, rewards and rails work on both, element by element.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+Value = Any
+"""A float, or a float64 array of shape (N,)."""
+
+WORST, BEST = 3.0, -10.0
+"""Limits of the log-loss relative to the first value: 20 times worse counts no worse than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What the training between two decisions showed.
+
+    Attributes:
+        samples: Training samples used.
+        updates: Optimizer steps taken.
+        train_early: Mean training loss over the first half of the updates.
+        train_late: Mean training loss over the second half: "the training loss" of the interval.
+        train_noise: Standard deviation over mean of the second half's losses, >= 0.
+        val_loss: Validation loss at the end; NaN where the job has no validation.
+        grad_norm: L2 norm of the gradient at the last update.
+        grad_alive: Share of the parameter tensors whose gradient was not (nearly) zero there, in [0, 1].
+        update_ratio: L2 norm of the last update over the L2 norm of the weights.
+        finite: Whether every loss and every parameter was finite.
+    """
+
+    samples: Value = 0
+    updates: Value = 0
+    train_early: Value = np.nan
+    train_late: Value = np.nan
+    train_noise: Value = np.nan
+    val_loss: Value = np.nan
+    grad_norm: Value = np.nan
+    grad_alive: Value = np.nan
+    update_ratio: Value = np.nan
+    finite: Value = True
+
+    @property
+    def criterion(self) -> Value:
+        """The loss that is tuned for: validation, or training where there is no validation."""
+        return pick(np.isnan(self.val_loss), self.train_late, self.val_loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """First, last and best values of an episode so far, at accepted intervals only.
+
+    Attributes:
+        first: The criterion before any training (see `Interval.criterion`).
+        last: The criterion at the last accepted state.
+        best: The lowest criterion.
+        train_first: Training loss of the first updates.
+        train_last: Training loss of the last accepted interval.
+        train_best: The lowest such.
+        grad_first: Gradient norm of the first measured update.
+        grad_last: Gradient norm at the end of the last accepted interval.
+    """
+
+    first: Value = np.nan
+    last: Value = np.nan
+    best: Value = np.nan
+    train_first: Value = np.nan
+    train_last: Value = np.nan
+    train_best: Value = np.nan
+    grad_first: Value = np.nan
+    grad_last: Value = np.nan
+
+    @classmethod
+    def begin(cls, val_loss: Value) -> Track:
+        """The track before any training; NaN where the job has no validation."""
+        return cls(first=val_loss, last=val_loss, best=val_loss)
+
+    def accept(self, interval: Interval) -> Track:
+        """The track after an interval whose outcome was kept."""
+        late, criterion = interval.train_late, interval.criterion
+        # Without validation the first criterion is the training loss of the first updates.
+        first = _first(self.first, interval.train_early)
+        return replace(
+            self,
+            first=first,
+            last=criterion,
+            best=np.fmin(_first(self.best, first), criterion),
+            train_first=_first(self.train_first, interval.train_early),
+            train_last=late,
+            train_best=np.fmin(self.train_best, late),
+            grad_first=_first(self.grad_first, interval.grad_norm),
+            grad_last=_first(interval.grad_norm, self.grad_last),
+        )
+
+
+def pick(condition: Value, yes: Value, no: Value) -> Value:
+    """`numpy.where`, but a number comes back as a number, not as an array without dimensions."""
+    chosen: Any = np.where(np.asarray(condition), yes, no)
+    return chosen[()]
+
+
+def _first(value: Value, otherwise: Value) -> Value:
+    return pick(np.isnan(value), otherwise, value)
+
+
+def log_ratio(a: Value, b: Value, scale: Value) -> Value:
+    """log(a / b) for losses, finite at and below zero: both are first raised to 1e-6 of `scale`.
+
+    NaN where a, b or scale is NaN; ±inf losses give ±inf.
+    """
+    floor = 1e-6 * np.abs(scale) + 1e-30
+    with np.errstate(invalid="ignore"):
+        return np.log(np.maximum(a, floor)) - np.log(np.maximum(b, floor))
+
+
+def log_level(value: Value, first: Value) -> Value:
+    """Where a loss stands relative to the first one: log(value / first), clipped to [BEST, WORST].
+
+    NaN (not measured) and infinite values count as WORST.
+    """
+    level = log_ratio(value, first, first)
+    return pick(np.isnan(level), WORST, np.clip(level, BEST, WORST))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of an episode's log: a decision and what came of it.
+
+    Attributes:
+        decision: Number of the decision, from 0.
+        used: Budget spent at the interval's end, in the budget's unit.
+        train_loss: Training loss over the interval's second half.
+        val_loss: Validation loss at its end; NaN without validation, inf where it was not finite.
+        best: The lowest criterion so far.
+        reward: In nats.
+        verdict: "good", "diverged" or "collapsed".
+        values: The hyperparameters the interval was trained with.
+    """
+
+    decision: int
+    used: int
+    train_loss: float
+    val_loss: float
+    best: float
+    reward: float
+    verdict: str
+    values: dict[str, float]

@@ -1,0 +1,143 @@
+"""Measures training between two decisions without slowing it: no device sync, no cost per update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from rl_tuner.history import Interval
+
+ALIVE = 1e-6
+"""A tensor has a gradient if the gradient's norm exceeds this share of the tensor's own norm."""
+_CHUNK = 256
+"""Loss tensors are joined in chunks of so many, to bound memory on long intervals."""
+
+
+class Meter:
+    """Collects the losses of an interval, and gradient and update norms at one armed update.
+
+    The norms cost about as much as an update, so only the interval's last update is measured: `arm`
+    before it. Two optimizer hooks then take the norms around `optimizer.step`, and are removed again.
+
+    Args:
+        optimizer: The optimizer under tuning; its parameters are the ones measured.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+        self._losses: list[torch.Tensor] = []
+        self._numbers: list[float] = []
+        self._chunks: list[torch.Tensor] = []
+        self._hooks: list[RemovableHandle] = []
+        self._before: list[torch.Tensor] = []
+        self._norms: torch.Tensor | None = None
+        self.samples = 0
+        self.updates = 0
+
+    def record(self, loss: torch.Tensor | float, samples: int) -> None:
+        """Notes one update: its loss (a tensor of one element, not synchronized, or a float) and size."""
+        self.samples += samples
+        self.updates += 1
+        if not isinstance(loss, torch.Tensor):
+            self._numbers.append(float(loss))
+            return
+        self._losses.append(loss.detach())
+        if len(self._losses) >= _CHUNK:
+            self._join()
+
+    def arm(self) -> None:
+        """Measures the next `optimizer.step`; once, however often it is called."""
+        if not self._hooks:
+            self._hooks = [
+                self._optimizer.register_step_pre_hook(self._before_step),
+                self._optimizer.register_step_post_hook(self._after_step),
+            ]
+
+    @property
+    def armed(self) -> bool:
+        """Whether the next `optimizer.step` will be measured."""
+        return bool(self._hooks)
+
+    def disarm(self) -> None:
+        """Removes the hooks."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def read(self, val_loss: float) -> Interval:
+        """The interval's figures, and a fresh start for the next one. This is the one device sync.
+
+        Args:
+            val_loss: Validation loss, or NaN for none (a validation that came out NaN must be given as inf).
+        """
+        losses = self._all_losses()
+        half = len(losses) // 2
+        early, late = losses[: max(half, 1)], losses[half:]
+        grad_norm, alive, update, weights = self._norms.tolist() if self._norms is not None else (np.nan,) * 4
+        with np.errstate(all="ignore"):
+            mean = late.mean() if late.size else np.nan
+            noise = late.std() / (abs(mean) + 1e-12) if late.size else np.nan
+            ratio = update / (weights + 1e-12)
+            interval = Interval(
+                samples=self.samples,
+                updates=self.updates,
+                train_early=float(early.mean()) if early.size else np.nan,
+                train_late=float(mean),
+                train_noise=float(noise),
+                val_loss=val_loss,
+                grad_norm=float(grad_norm),
+                grad_alive=float(alive),
+                update_ratio=float(ratio),
+                finite=bool(np.isfinite(losses).all() and (self._norms is None or np.isfinite(weights))),
+            )
+        self.clear()
+        return interval
+
+    def clear(self) -> None:
+        """Forgets what was collected."""
+        self.disarm()
+        self._losses, self._numbers, self._chunks = [], [], []
+        self._before, self._norms = [], None
+        self.samples = self.updates = 0
+
+    def _join(self) -> None:
+        self._chunks.append(torch.stack([loss.reshape(()).float() for loss in self._losses]))
+        self._losses = []
+
+    def _all_losses(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        if self._losses:
+            self._join()
+        tensors = torch.cat(self._chunks).double().cpu().numpy() if self._chunks else np.empty(0)
+        return np.concatenate([tensors, np.asarray(self._numbers, dtype=np.float64)])
+
+    def _parameters(self) -> Iterable[torch.Tensor]:
+        for group in self._optimizer.param_groups:
+            yield from group["params"]
+
+    @torch.no_grad()
+    def _before_step(self, *_: object) -> None:
+        self._before = [p.detach().clone() for p in self._parameters() if p.grad is not None]
+
+    @torch.no_grad()
+    def _after_step(self, *_: object) -> None:
+        moved = [p for p in self._parameters() if p.grad is not None]
+        if moved and len(moved) == len(self._before):
+            grads = _norms([p.grad for p in moved if p.grad is not None])
+            weights = _norms(moved)
+            updates = _norms([p - old for p, old in zip(moved, self._before, strict=True)])
+            alive = (grads > ALIVE * weights).float().mean()
+            total = torch.linalg.vector_norm
+            self._norms = torch.stack([total(grads), alive, total(updates), total(weights)])
+        self._before = []
+        self.disarm()
+
+
+def _norms(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """The L2 norm of each tensor, shape (len(tensors),), on one device."""
+    norms = torch._foreach_norm(tensors)
+    device = norms[0].device
+    return torch.stack([n.float().to(device) for n in norms])

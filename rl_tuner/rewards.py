@@ -1,0 +1,63 @@
+"""Rewards: what an interval's training was worth, in nats of validation loss.
+
+All are differences of one bounded quantity, the *level* log(V / V_0) clipped to [-10, 3], so that with
+γ = 1 the return telescopes and a crash can be priced below every finite outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rl_tuner.config import choose
+from rl_tuner.history import WORST, Track, Value, log_level, pick
+
+CRASH_RETURN = -WORST - 1.0
+"""The return of an episode that crashed, in nats: one below the worst finite return."""
+
+
+def log_improvement(before: Track, after: Track, last: bool) -> Value:
+    """``log V_{t-1} - log V_t``; the return is ``log(V_0 / V_T)``, in [-3, 10] nats."""
+    return _level(before.last, after) - _level(after.last, after)
+
+
+def best_improvement(before: Track, after: Track, last: bool) -> Value:
+    """The fall of the best loss so far; the return is ``log(V_0 / min V)``, in [0, 10] nats."""
+    return _level(before.best, after) - _level(after.best, after)
+
+
+def final_improvement(before: Track, after: Track, last: bool) -> Value:
+    """Zero until the episode's last interval, then ``log(V_0 / min V)``, in [0, 10] nats."""
+    level = _level(after.best, after)
+    return -level if last else 0.0 * level
+
+
+Reward = Callable[[Track, Track, bool], Value]
+"""(track before, track after, whether the episode ends here) → reward in nats, float or shape (N,)."""
+
+REWARDS: dict[str, Reward] = {
+    "log_improvement": log_improvement,
+    "best_improvement": best_improvement,
+    "final_improvement": final_improvement,
+}
+
+
+def reward_function(name: str) -> Reward:
+    """The reward of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    return REWARDS[choose("reward", name, REWARDS)]
+
+
+def crash_reward(return_so_far: Value) -> Value:
+    """The last reward of a crashed episode: it brings the return to `CRASH_RETURN`, whatever was earned."""
+    return CRASH_RETURN - return_so_far
+
+
+def _level(value: Value, track: Track) -> Value:
+    # Before the first interval of a job without validation nothing is measured: level 0, the start.
+    level = log_level(value, track.first)
+    return pick(np.isnan(value), 0.0, level)

@@ -1,0 +1,209 @@
+"""The live model and optimizer under tuning: how hyperparameters are read, written, kept and restored.
+
+The reference engine and the `Tuner` both hold a `Trainee`, so a hyperparameter reaches PyTorch in one place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from rl_tuner.errors import ConfigError, JobError
+from rl_tuner.sampling import TunedBatchSampler
+
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A copy of the trainable state.
+
+    Attributes:
+        tensors: The model's parameters and buffers, then parameters that only the optimizer holds.
+        state: The optimizer's state, one mapping per parameter; None if the optimizer was not kept.
+        groups: The optimizer's group entries besides the parameters.
+    """
+
+    tensors: list[torch.Tensor]
+    state: list[dict[str, Any] | None]
+    groups: list[dict[str, Any]]
+
+
+class Trainee:
+    """A model, its optimizer and its sampler, as seen by whoever tunes them.
+
+    Hyperparameters it can have: "lr" and "weight_decay" (param-group entries; a second group keeps its
+    ratio to the first), "momentum" (``momentum``, or β1 of ``betas``), "dropout" (every dropout layer,
+    each keeping its ratio to the first), "batch_size" (the sampler's).
+
+    Args:
+        optimizer: Any `torch.optim.Optimizer`.
+        model: Its model; needed for dropout, and for buffers to be kept. None keeps parameters only.
+        sampler: Whose batch size is tuned.
+
+    Raises:
+        ConfigError: `optimizer` is no optimizer.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        model: nn.Module | None = None,
+        sampler: TunedBatchSampler | None = None,
+    ) -> None:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ConfigError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+        self.optimizer, self.model, self.sampler = optimizer, model, sampler
+        self._dropouts = _dropout_layers(model)
+        self._start_groups: list[dict[str, float]] = [
+            {k: _number(g[k]) for k in ("lr", "weight_decay") if k in g} for g in optimizer.param_groups
+        ]
+        self._start_rates = [_rate(layer) for layer in self._dropouts]
+
+    def read(self) -> dict[str, float]:
+        """The present value of each hyperparameter that is there."""
+        group = self.optimizer.param_groups[0]
+        values = {"lr": _number(group["lr"])}
+        if "weight_decay" in group:
+            values["weight_decay"] = max(_number(g["weight_decay"]) for g in self.optimizer.param_groups)
+        if "momentum" in group:
+            values["momentum"] = _number(group["momentum"])
+        elif "betas" in group:
+            values["momentum"] = _number(group["betas"][0])
+        if self._dropouts:
+            values["dropout"] = max(_rate(layer) for layer in self._dropouts)
+        if self.sampler is not None:
+            values["batch_size"] = float(self.sampler.batch_size)
+        return values
+
+    def write(self, values: Mapping[str, float]) -> None:
+        """Sets the named hyperparameters.
+
+        Raises:
+            ConfigError: The trainee has no hyperparameter of that name.
+        """
+        for name, value in values.items():
+            if name in ("lr", "weight_decay"):
+                self._write_scaled(name, value)
+            elif name == "momentum":
+                self._write_momentum(value)
+            elif name == "dropout":
+                self._write_dropout(value)
+            elif name == "batch_size" and self.sampler is not None:
+                self.sampler.batch_size = value
+            else:
+                raise ConfigError(f"this job has no hyperparameter {name!r}; it has {', '.join(self.read())}")
+
+    def _write_scaled(self, name: str, value: float) -> None:
+        # Groups keep their ratio to the largest start value: a group without weight decay stays without.
+        starts = [group.get(name, 0.0) for group in self._start_groups]
+        reference = starts[0] if name == "lr" else max(starts)
+        for group, start in zip(self.optimizer.param_groups, starts, strict=False):
+            if name not in group:
+                continue
+            new = value if start == reference else value * (start / reference)
+            if isinstance(group[name], torch.Tensor):
+                group[name].fill_(new)
+            else:
+                group[name] = new
+
+    def _write_momentum(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            if "momentum" in group:
+                group["momentum"] = value
+            elif "betas" in group:
+                group["betas"] = (value, *group["betas"][1:])
+
+    def _write_dropout(self, value: float) -> None:
+        reference = max(self._start_rates, default=0.0)
+        for layer, start in zip(self._dropouts, self._start_rates, strict=True):
+            rate = value if start == reference else value * (start / reference)
+            if isinstance(layer, DROPOUTS):
+                layer.p = rate
+            else:
+                layer.dropout = rate  # type: ignore[assignment]
+
+    def keep(self) -> Kept:
+        """A copy of parameters, buffers and optimizer state."""
+        state = self.optimizer.state
+        kept = [
+            {k: _copy(v) for k, v in state[p].items()} if p in state else None for p in self._parameters()
+        ]
+        groups = [
+            {k: _copy(v) for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups
+        ]
+        return Kept([t.detach().clone() for t in self._tensors()], kept, groups)
+
+    @torch.no_grad()
+    def restore(self, kept: Kept) -> None:
+        """Puts a kept state back. Hyperparameters come back too: write the wanted ones afterwards.
+
+        Raises:
+            JobError: The model has other tensors than when the state was kept.
+        """
+        self.restore_weights(kept)
+        for p, saved in zip(self._parameters(), kept.state, strict=True):
+            self.optimizer.state.pop(p, None)
+            if saved is not None:
+                self.optimizer.state[p] = {k: _copy(v) for k, v in saved.items()}
+        for group, saved_group in zip(self.optimizer.param_groups, kept.groups, strict=True):
+            group.update({k: _copy(v) for k, v in saved_group.items()})
+
+    @torch.no_grad()
+    def restore_weights(self, kept: Kept) -> None:
+        """Puts parameters and buffers back, and leaves the optimizer as it is.
+
+        Raises:
+            JobError: The model has other tensors than when the state was kept.
+        """
+        tensors = self._tensors()
+        if [t.shape for t in tensors] != [t.shape for t in kept.tensors]:
+            raise JobError(f"the model now has {len(tensors)} tensors, not the {len(kept.tensors)} kept")
+        for tensor, saved in zip(tensors, kept.tensors, strict=True):
+            tensor.copy_(saved)
+
+    def gradients(self) -> list[torch.Tensor | None]:
+        """Copies of the gradients, None where there is none."""
+        return [None if p.grad is None else p.grad.detach().clone() for p in self._parameters()]
+
+    def set_gradients(self, gradients: list[torch.Tensor | None]) -> None:
+        """Puts gradients back that `gradients` gave."""
+        for p, grad in zip(self._parameters(), gradients, strict=True):
+            p.grad = None if grad is None else grad.clone()
+
+    def _parameters(self) -> list[torch.Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _tensors(self) -> list[torch.Tensor]:
+        if self.model is None:
+            return self._parameters()
+        tensors = {id(t): t for t in (*self.model.parameters(), *self.model.buffers(), *self._parameters())}
+        return list(tensors.values())
+
+
+def _dropout_layers(model: nn.Module | None) -> list[nn.Module]:
+    """The layers that drop units: dropout modules, and recurrent or attention layers with a rate above 0."""
+    if model is None:
+        return []
+    return [
+        m
+        for m in model.modules()
+        if isinstance(m, DROPOUTS) or (isinstance(m, nn.RNNBase | nn.MultiheadAttention) and m.dropout > 0)
+    ]
+
+
+def _rate(layer: nn.Module) -> float:
+    return float(layer.p if isinstance(layer, DROPOUTS) else layer.dropout)  # type: ignore[arg-type]
+
+
+def _number(value: Any) -> float:
+    return float(value)
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
