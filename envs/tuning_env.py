@@ -18,6 +18,7 @@ from rl_tuner.envs.suites import JobSpec, load_suite
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet
 from rl_tuner.history import Record
+from rl_tuner.policy import Policy
 from rl_tuner.rails import Rails
 from rl_tuner.seeding import Streams
 from rl_tuner.space import SearchSpace, search_space
@@ -90,6 +91,32 @@ class TuningEnv(gym.Env[Observation, Action]):
         self._streams = Streams(0)
         self._engine: ReferenceEngine | None = None
         self._course: Course[Kept] | None = None
+
+    @classmethod
+    def for_policy(
+        cls, policy: Policy, job: TrainingJob | None = None, *, suite: str = "quick", split: str = "train"
+    ) -> TuningEnv:
+        """The environment in which a policy runs as it wants to: its search space, actions and decisions.
+
+        Args:
+            policy: What will act.
+            job: See the class.
+            suite: See the class.
+            split: See the class.
+        """
+        config = policy.config
+        return cls(
+            job,
+            suite=suite,
+            split=split,
+            actions=policy.actions.kind,
+            reward=config.reward,
+            hyperparameters=policy.space,
+            decisions=config.decisions,
+            intervals=config.intervals,
+            rails=config.rails,
+            early_stopping=config.patience,
+        )
 
     @property
     def feature_names(self) -> tuple[str, ...]:

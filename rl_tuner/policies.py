@@ -1,0 +1,188 @@
+"""Learned policies, in torch and NumPy alone: what a policy file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_tuner.binning import Binning
+from rl_tuner.course import CourseConfig
+from rl_tuner.errors import PolicyError
+from rl_tuner.policy import Policy
+from rl_tuner.space import SearchSpace
+
+if TYPE_CHECKING:
+    import torch
+
+ACTIVATIONS = ("tanh", "relu")
+
+
+class LearnedPolicy(Policy):
+    """A policy that was learned: it has a name, features it reads by name, and a provenance.
+
+    Args:
+        space: The hyperparameters it moves, D of them.
+        kind: How it acts.
+        config: How it was trained and wants to be run.
+        feature_names: The features it reads, in order.
+        provenance: Where it comes from, JSON-able: suite, seeds, steps, versions, scores.
+
+    Raises:
+        PolicyError: A feature is not one of this version's.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        kind: str,
+        config: CourseConfig,
+        feature_names: Sequence[str],
+        provenance: Mapping[str, Any],
+    ) -> None:
+        super().__init__(space, kind, config)
+        known = self.feature_names
+        foreign = [name for name in feature_names if name not in known]
+        if foreign:
+            raise PolicyError(
+                f"the policy reads the feature {foreign[0]!r}, which this rl-tuner does not compute"
+            )
+        self.feature_names = tuple(feature_names)
+        self.provenance = dict(provenance)
+        self._columns = np.array([known.index(name) for name in feature_names], dtype=np.int64)
+
+    @property
+    def name(self) -> str:
+        """The name in the provenance, or the kind of policy."""
+        return str(self.provenance.get("name", type(self).__name__))
+
+
+class MLPPolicy(LearnedPolicy):
+    """A feed-forward network; acts at the mean (continuous) or at the likeliest choices (discrete).
+
+    Args:
+        space: See `LearnedPolicy`.
+        kind: See `LearnedPolicy`.
+        config: See `LearnedPolicy`.
+        feature_names: See `LearnedPolicy`.
+        provenance: See `LearnedPolicy`.
+        layers: (weight (out, in), bias (out,)) of each layer, float32.
+        activation: Between layers, "tanh" or "relu".
+
+    Raises:
+        PolicyError: The layers do not fit each other, the features or the actions, or are not finite.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        kind: str,
+        config: CourseConfig,
+        feature_names: Sequence[str],
+        provenance: Mapping[str, Any],
+        layers: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        activation: str = "tanh",
+    ) -> None:
+        super().__init__(space, kind, config, feature_names, provenance)
+        if activation not in ACTIVATIONS:
+            raise PolicyError(f"unknown activation {activation!r}: known are {', '.join(ACTIVATIONS)}")
+        outputs = int(self.actions.counts.sum()) if kind == "discrete" else len(space)
+        _check_layers(layers, len(self.feature_names), outputs)
+        self.layers = tuple(layers)
+        self.activation = activation
+
+    def forward(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The network's outputs, shape (…, outputs), for observations of shape (…, F)."""
+        import torch
+
+        act = torch.tanh if self.activation == "tanh" else torch.relu
+        with torch.no_grad():
+            x = torch.from_numpy(np.asarray(observation, dtype=np.float32)[..., self._columns])
+            for weight, bias in self.layers[:-1]:
+                x = act(torch.nn.functional.linear(x, weight, bias))
+            weight, bias = self.layers[-1]
+            out: NDArray[np.float32] = torch.nn.functional.linear(x, weight, bias).numpy()
+        return out
+
+    def act(self, observation: NDArray[np.float32]) -> NDArray[Any]:
+        """The action, shape (…, D), for observations of shape (…, F)."""
+        out = self.forward(observation)
+        if self.actions.kind != "discrete":
+            return np.clip(out, -1.0, 1.0)
+        logits = np.split(out, np.cumsum(self.actions.counts)[:-1], axis=-1)
+        return np.stack([choice.argmax(-1) for choice in logits], axis=-1)
+
+
+class QTablePolicy(LearnedPolicy):
+    """A table of action values for each hyperparameter; acts greedily, and holds still where undecided.
+
+    Args:
+        space: See `LearnedPolicy`.
+        config: See `LearnedPolicy`.
+        provenance: See `LearnedPolicy`.
+        binnings: For each hyperparameter, how observations of `feature_names` become rows of its table.
+        tables: For each hyperparameter its values, shape (rows, choices), float64.
+        feature_names: See `LearnedPolicy`; all features of the space if None.
+
+    Raises:
+        PolicyError: The tables do not fit the bins or the choices, or are not finite.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        config: CourseConfig,
+        provenance: Mapping[str, Any],
+        binnings: Sequence[Binning],
+        tables: Sequence[NDArray[np.float64]],
+        feature_names: Sequence[str],
+    ) -> None:
+        super().__init__(space, "discrete", config, feature_names, provenance)
+        if len(binnings) != len(space) or len(tables) != len(space):
+            raise PolicyError(f"{len(space)} hyperparameters need as many tables, got {len(tables)}")
+        for h, binning, table in zip(space.hyperparameters, binnings, tables, strict=True):
+            if table.shape != (binning.rows, len(h.choices)):
+                raise PolicyError(
+                    f"the table of {h.name} has shape {table.shape}, not {(binning.rows, len(h.choices))}"
+                )
+            if not np.isfinite(table).all():
+                raise PolicyError(f"the table of {h.name} holds values that are not finite")
+        self.binnings, self.tables = tuple(binnings), tuple(tables)
+        self.orders = tuple(smallest_first(h.choices) for h in space.hyperparameters)
+
+    def act(self, observation: NDArray[np.float32]) -> NDArray[Any]:
+        """The greedy choices, shape (D,), for an observation of shape (F,)."""
+        seen = np.asarray(observation)[self._columns]
+        return np.array(
+            [
+                greedy(table[binning.row(seen)], order)
+                for binning, table, order in zip(self.binnings, self.tables, self.orders, strict=True)
+            ]
+        )
+
+
+def smallest_first(choices: Sequence[float]) -> NDArray[np.int64]:
+    """The order in which equal values are settled: the choice of the smallest change first."""
+    order: NDArray[np.int64] = np.argsort(np.abs(choices), kind="stable")
+    return order
+
+
+def greedy(values: NDArray[np.float64], order: NDArray[np.int64]) -> int:
+    """The choice of highest value; among equals the one that comes first in `order`."""
+    return int(order[np.argmax(values[order])])
+
+
+def _check_layers(layers: Sequence[tuple[torch.Tensor, torch.Tensor]], inputs: int, outputs: int) -> None:
+    width = inputs
+    for i, (weight, bias) in enumerate(layers):
+        if weight.ndim != 2 or weight.shape[1] != width or bias.shape != weight.shape[:1]:
+            raise PolicyError(
+                f"layer {i} has weights {tuple(weight.shape)}, biases {tuple(bias.shape)} on {width} inputs"
+            )
+        if not (weight.isfinite().all() and bias.isfinite().all()):
+            raise PolicyError(f"layer {i} holds weights that are not finite")
+        width = int(weight.shape[0])
+    if not layers or width != outputs:
+        raise PolicyError(f"the network has {width if layers else 0} outputs, its actions need {outputs}")

@@ -1,0 +1,90 @@
+"""Runs a policy through an episode, and says what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rl_tuner.envs.jobs import TrainingJob
+from rl_tuner.envs.suites import JobSpec
+from rl_tuner.envs.tuning_env import TuningEnv
+from rl_tuner.errors import ConfigError
+from rl_tuner.history import Record
+from rl_tuner.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What a policy made of a job.
+
+    Attributes:
+        job: The job's name.
+        seed: The episode's seed.
+        policy: The policy's name.
+        return_: Sum of rewards, in nats.
+        val_loss: The best validation loss.
+        test: Loss and metrics of the best weights on the test split; empty if the job has none.
+        samples: Training samples used.
+        val_samples: Validation samples evaluated on top.
+        crashed: Whether the job crashed.
+        rescues: How often the rails restored a state.
+        records: The decisions, one by one.
+    """
+
+    job: str
+    seed: int
+    policy: str
+    return_: float
+    val_loss: float
+    test: dict[str, float]
+    samples: int
+    val_samples: int
+    crashed: bool
+    rescues: int
+    records: tuple[Record, ...]
+
+
+def run_episode(
+    env: TuningEnv,
+    policy: Policy,
+    seed: int,
+    job: TrainingJob | JobSpec | None = None,
+    on_decision: Callable[[Record], None] | None = None,
+) -> Episode:
+    """Runs one episode.
+
+    Args:
+        env: Made for the policy (see `TuningEnv.for_policy`).
+        policy: What acts; it is reset first.
+        seed: Of the job's streams (and of the job drawn, if none is given).
+        job: The job to run; None for the environment's own.
+        on_decision: Called after each interval.
+
+    Raises:
+        ConfigError: The environment has another search space or kind of action than the policy.
+    """
+    if env.space != policy.space or env.actions.kind != policy.actions.kind:
+        raise ConfigError(
+            f"the policy {policy.name!r} acts {policy.actions.kind} on {', '.join(policy.space.names)}, the "
+            f"environment takes {env.actions.kind} on {', '.join(env.space.names)}"
+        )
+    policy.reset(seed)
+    observation, info = env.reset(seed=seed, options=None if job is None else {"job": job})
+    terminated = False
+    while not terminated:
+        observation, _, terminated, _, info = env.step(policy.act(observation))
+        if on_decision is not None:
+            on_decision(env.records[-1])
+    return Episode(
+        job=info["job"],
+        seed=seed,
+        policy=policy.name,
+        return_=env.course.return_,
+        val_loss=info["best_val_loss"],
+        test=env.evaluate("test") if env.engine.job.test is not None else {},
+        samples=info["samples"],
+        val_samples=info["val_samples"],
+        crashed=info["crashed"],
+        rescues=info["rescues"],
+        records=env.records,
+    )
