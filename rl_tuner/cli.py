@@ -1,0 +1,50 @@
+"""The command line: ``rl-tuner``. Bad input is one clear line and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rl_tuner._version import __version__
+from rl_tuner.commands import apply, bench, compare, inspect, listing, train
+from rl_tuner.errors import RlTunerError
+
+app = typer.Typer(
+    name="rl-tuner",
+    help="Learn to tune hyperparameters while a model trains.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+app.command("apply")(apply.apply)
+app.command("compare")(compare.compare)
+app.command("inspect")(inspect.inspect)
+app.command("list")(listing.list_)
+app.add_typer(bench.app, name="bench")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Learn to tune hyperparameters while a model trains."""
+
+
+def main() -> None:
+    """Runs the command line; the console script ``rl-tuner``."""
+    try:
+        app()
+    except RlTunerError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

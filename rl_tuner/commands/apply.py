@@ -1,0 +1,7 @@
+"""``rl-tuner apply``."""
+
+from __future__ import annotations
+
+
+def apply() -> None:
+    """To be written."""

@@ -1,0 +1,7 @@
+"""``rl-tuner compare``."""
+
+from __future__ import annotations
+
+
+def compare() -> None:
+    """To be written."""

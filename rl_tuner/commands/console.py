@@ -1,0 +1,87 @@
+"""What every command shares: options, where output goes, and progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random, >= 0.", show_default=True)]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")
+]
+
+
+def make_console(as_json: bool) -> Console:
+    """Where a person reads: stdout, or stderr when stdout belongs to the JSON object."""
+    from rich.console import Console
+
+    return Console(stderr=as_json, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """Prints the one JSON object of ``--json``; NaN and infinities as null."""
+    from rl_tuner.files import plain
+
+    sys.stdout.write(json.dumps(plain(result), indent=2) + "\n")
+
+
+class Progress:
+    """A progress bar on a terminal, plain lines elsewhere.
+
+    Args:
+        console: Where it is drawn.
+        what: What is progressing.
+        total: Steps in all.
+    """
+
+    LINES = 10
+
+    def __init__(self, console: Console, what: str, total: int) -> None:
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._console, self._what, self._total = console, what, max(total, 1)
+        self._next_line = 0.0
+        self._bar: Bar | None = None
+        if console.is_terminal:
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=console,
+            )
+            self._task = self._bar.add_task(what, total=self._total, note="")
+            self._bar.start()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Shows that `done` of the total steps are done, with a word on how it goes."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=note)
+        elif done / self._total >= self._next_line:
+            self._console.print(f"{self._what}: {done}/{self._total} {note}".rstrip())
+            self._next_line = (int(self.LINES * done / self._total) + 1) / self.LINES
+
+    def stop(self) -> None:
+        """Ends the display."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+@contextmanager
+def progress(console: Console, what: str, total: int) -> Iterator[Progress]:
+    """A `Progress` that ends with the block, also by an error."""
+    shown = Progress(console, what, total)
+    try:
+        yield shown
+    finally:
+        shown.stop()

@@ -1,0 +1,7 @@
+"""``rl-tuner train``."""
+
+from __future__ import annotations
+
+
+def train() -> None:
+    """To be written."""
