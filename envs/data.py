@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from rl_tuner.config import require_range
+from rl_tuner.envs.preprocessing import Preprocessing, fit, require_numbers
 from rl_tuner.errors import DatasetError
 
-Table: TypeAlias = "torch.Tensor | NDArray[Any]"
-Data: TypeAlias = "Dataset[Any] | tuple[Table, Table]"
-"""What a job accepts as a split: (inputs, targets) as tensors or arrays, or a map-style `Dataset` of pairs."""
+Samples: TypeAlias = "torch.Tensor | NDArray[Any]"
+Data: TypeAlias = "Dataset[Any] | tuple[Samples, Samples]"
+"""What a job accepts as a split: (inputs, targets), tensors or arrays, or a map-style `Dataset` of pairs."""
 
 
 class Pool(Protocol):
@@ -28,6 +29,10 @@ class Pool(Protocol):
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets of the samples at `indices`."""
+        ...
+
+    def in_order(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All samples in order, `size` at a time."""
         ...
 
 
@@ -44,7 +49,12 @@ class TensorPool:
     def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets of the samples at `indices`."""
         index = torch.from_numpy(indices).to(self.inputs.device)
-        return self.inputs[index], self.targets[index]
+        # The same copies as inputs[index], in less than half the time.
+        return self.inputs.index_select(0, index), self.targets.index_select(0, index)
+
+    def in_order(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All samples in order, `size` at a time: views, nothing is copied."""
+        return zip(torch.split(self.inputs, size), torch.split(self.targets, size), strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,11 @@ class DatasetPool:
         """Inputs and targets of the samples at `indices`, collated as a `DataLoader` does."""
         inputs, targets = default_collate([self.dataset[i] for i in indices.tolist()])
         return inputs.to(self.device), targets.to(self.device)
+
+    def in_order(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All samples in order, `size` at a time."""
+        for first in range(0, len(self), size):
+            yield self.batch(np.arange(first, min(first + size, len(self))))
 
 
 def make_pool(data: Data, device: torch.device, what: str = "data") -> Pool:
@@ -97,7 +112,7 @@ def make_pool(data: Data, device: torch.device, what: str = "data") -> Pool:
     return pool
 
 
-def _tensor(part: Table) -> torch.Tensor:
+def _tensor(part: Samples) -> torch.Tensor:
     """Tensors as they are; arrays of doubles, NumPy's default, in torch's default precision."""
     if isinstance(part, np.ndarray) and part.dtype == np.float64:
         part = part.astype(np.float32)
@@ -106,19 +121,21 @@ def _tensor(part: Table) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Arrays of one table, split and scaled: pairs (inputs (n, d) float32, targets (n,)).
+    """One table, split and scaled: pairs (inputs (n, d) float32, targets (n,)).
 
     Attributes:
-        train: What is trained on; scaling was fitted here and only here.
+        train: What is trained on; scaling and imputation were fitted here and only here.
         validation: What decisions, the best model and early stopping look at.
         test: What nothing looks at before the end.
         classes: Number of classes; 0 for regression.
+        preprocessing: What the columns went through; a saved model needs it.
     """
 
     train: tuple[torch.Tensor, torch.Tensor]
     validation: tuple[torch.Tensor, torch.Tensor]
     test: tuple[torch.Tensor, torch.Tensor]
     classes: int
+    preprocessing: Preprocessing
 
     @property
     def features(self) -> int:
@@ -139,6 +156,7 @@ def split_table(
     seed: int,
     validation: float = 0.2,
     test: float = 0.2,
+    impute: bool = False,
 ) -> Split:
     """Splits a table into train, validation and test, and scales it by the train part.
 
@@ -146,23 +164,24 @@ def split_table(
     Classification is stratified where every class has enough samples for it.
 
     Args:
-        inputs: Shape (n, d), finite numbers.
+        inputs: Shape (n, d), finite numbers; NaN too with `impute`.
         targets: Shape (n,): class numbers from 0, or finite numbers.
         classes: Number of classes; 0 for regression.
         seed: Of the shuffle.
         validation: Share of all samples, in (0, 1).
         test: Share of all samples, in (0, 1).
+        impute: Fill missing inputs with the train part's median of their column.
 
     Raises:
         ConfigError: A share is out of range.
-        DatasetError: Fewer samples than three splits need.
+        DatasetError: Fewer samples than three splits need, or inputs that are not finite.
     """
     from sklearn.model_selection import train_test_split
-    from sklearn.preprocessing import StandardScaler
 
     require_range("validation + test", validation + test, 0, 0.9, above=True)
     require_range("validation", validation, 0, above=True)
     require_range("test", test, 0, above=True)
+    require_numbers(inputs, (), impute=impute)
     n = len(targets)
     held = [max(1, round(n * share)) for share in (validation, test)]
     if n - sum(held) < 2:
@@ -177,17 +196,15 @@ def split_table(
         random_state=seed,
         stratify=_strata(targets[rest], classes, held[0], len(rest)),
     )
-    scale_inputs = StandardScaler().fit(inputs[train_index]).transform
-    scale_targets: Callable[[NDArray[Any]], NDArray[Any]] = lambda y: y.astype(np.int64)  # noqa: E731
-    if not classes:
-        scaler = StandardScaler().fit(targets[train_index].reshape(-1, 1))
-        scale_targets = lambda y: scaler.transform(y.reshape(-1, 1))[:, 0].astype(np.float32)  # noqa: E731
+    fitted = fit(inputs[train_index], None if classes else targets[train_index], impute=impute)
 
-    def part(rows: Sequence[int] | NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        x = scale_inputs(inputs[rows]).astype(np.float32)
-        return torch.from_numpy(x), torch.from_numpy(scale_targets(targets[rows]))
+    def part(rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        truth = targets[rows]
+        return fitted.inputs(inputs[rows]), (
+            torch.from_numpy(truth.astype(np.int64)) if classes else fitted.targets(truth)
+        )
 
-    return Split(part(train_index), part(val_index), part(test_index), classes)
+    return Split(part(train_index), part(val_index), part(test_index), classes, fitted)
 
 
 def _strata(targets: NDArray[Any], classes: int, held: int, n: int) -> NDArray[Any] | None:

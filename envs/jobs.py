@@ -17,6 +17,7 @@ from rl_tuner.envs.data import Data, Pool, make_pool
 from rl_tuner.envs.metrics import TASKS
 from rl_tuner.errors import ConfigError, JobError
 from rl_tuner.seeding import torch_seed
+from rl_tuner.space import HYPERPARAMETERS
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(outputs, targets) → mean loss over the batch."""
@@ -41,7 +42,8 @@ class TrainingJob:
         model: A module, copied for each episode, or a function that builds one from torch's global
             generator (it is seeded, and put back).
         train: Samples trained on: (inputs, targets), or a `Dataset` of such pairs.
-        validation: Samples that observations, rewards, the best model and early stopping look at.
+        validation: Samples that observations, rewards, the best model and early stopping look at; without
+            them these look at the training loss.
         test: Samples that nothing looks at before the end; None if the job has none.
         optimizer: A name of `OPTIMIZERS`, an optimizer class, or a function of the parameters.
         start: Start values by hyperparameter ("lr", "batch_size", "weight_decay", "dropout", "momentum");
@@ -50,6 +52,7 @@ class TrainingJob:
         loss: (outputs, targets) → mean loss over the batch, >= 0.
         budget: Training samples the job may use; None for `epochs` times the train split.
         epochs: See `budget`.
+        fixed: Hyperparameters that must stay at their start values, as if the job lacked them.
         device: Where the job runs.
         name: For logs and tables.
 
@@ -59,7 +62,7 @@ class TrainingJob:
 
     model: nn.Module | Callable[[], nn.Module]
     train: Data
-    validation: Data
+    validation: Data | None = None
     test: Data | None = None
     optimizer: str | Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = "adam"
     start: Mapping[str, float] = field(default_factory=dict)
@@ -67,6 +70,7 @@ class TrainingJob:
     loss: Loss | None = None
     budget: int | None = None
     epochs: float = 20.0
+    fixed: tuple[str, ...] = ()
     device: str | torch.device = "cpu"
     name: str = "job"
 
@@ -77,6 +81,8 @@ class TrainingJob:
         if not callable(self.model):
             raise ConfigError(f"model must be a module or a function, got {type(self.model).__name__}")
         require_range("epochs", self.epochs, 0, above=True)
+        for name in self.fixed:
+            choose("fixed hyperparameter", name, HYPERPARAMETERS)
         if self.budget is not None:
             require_range("budget", self.budget, 1)
 
@@ -99,7 +105,7 @@ class TrainingJob:
         """A fresh optimizer over the model's trainable parameters.
 
         Raises:
-            JobError: The function built no optimizer, or there is nothing to train.
+            JobError: The function built no optimizer or one that needs a closure, or nothing can be trained.
         """
         parameters = [p for p in model.parameters() if p.requires_grad]
         if not parameters:
@@ -112,10 +118,12 @@ class TrainingJob:
         optimizer = make(parameters, lr=self.start["lr"]) if needs_lr else make(parameters)
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise JobError(f"the job's optimizer function returned a {type(optimizer).__name__}")
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise JobError("LBFGS evaluates the loss many times a step: a budget in samples cannot hold it")
         return optimizer
 
     def pool(self, split: str) -> Pool | None:
-        """The samples of "train", "validation" or "test" on the job's device; None for a missing test."""
+        """The samples of "train", "validation" or "test" on the job's device; None for a missing one."""
         choose("split", split, ("train", "validation", "test"))
         data = getattr(self, split)
         return None if data is None else make_pool(data, torch.device(self.device), split)

@@ -13,6 +13,7 @@ from rl_tuner.envs.data import Split, split_table
 from rl_tuner.envs.jobs import TrainingJob
 from rl_tuner.envs.models import mlp
 from rl_tuner.errors import ConfigError
+from rl_tuner.space import HYPERPARAMETERS
 
 SPLITS = ("train", "validation", "test")
 DATASETS = ("digits", "breast_cancer", "wine", "diabetes")
@@ -49,6 +50,7 @@ class JobSpec:
         data_seed: How the samples are split.
         lr, batch_size, weight_decay, momentum: Start values.
         dropout: Start value, or None for a network without dropout layers.
+        fixed: Hyperparameters that stay at their start values.
     """
 
     dataset: str
@@ -61,6 +63,7 @@ class JobSpec:
     weight_decay: float
     momentum: float
     dropout: float | None
+    fixed: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -87,6 +90,7 @@ class JobSpec:
             start=start,
             task=data.task,
             budget=self.budget,
+            fixed=self.fixed,
             name=self.name,
         )
 
@@ -105,6 +109,8 @@ class JobFamily:
         weight_decays: Drawn evenly.
         momenta: Drawn evenly.
         dropouts: Drawn evenly; None is a network without dropout layers.
+        fixed_share: Chance of each hyperparameter but the lr to be fixed at its start value, so that a
+            policy learns to do without (a user's loop rarely offers all).
     """
 
     datasets: tuple[str, ...]
@@ -116,6 +122,7 @@ class JobFamily:
     weight_decays: tuple[float, ...] = (0.0, 1e-4, 1e-2)
     momenta: tuple[float, ...] = (0.8, 0.9, 0.95)
     dropouts: tuple[float | None, ...] = (None, 0.0, 0.1, 0.3)
+    fixed_share: float = 0.2
 
     def sample(self, rng: np.random.Generator) -> JobSpec:
         """Draws a job."""
@@ -132,6 +139,7 @@ class JobFamily:
             weight_decay=float(rng.choice(self.weight_decays)),
             momentum=float(rng.choice(self.momenta)),
             dropout=self.dropouts[rng.integers(len(self.dropouts))],
+            fixed=tuple(name for name in HYPERPARAMETERS if name != "lr" and rng.random() < self.fixed_share),
         )
 
 

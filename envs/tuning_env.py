@@ -88,7 +88,7 @@ class TuningEnv(gym.Env[Observation, Action]):
         self._family = load_suite(suite).family(split)
         self._own_job = job
         self._source: JobSpec | TrainingJob | None = None
-        self._streams = Streams(0)
+        self.streams = Streams(0)
         self._engine: ReferenceEngine | None = None
         self._course: Course[Kept] | None = None
 
@@ -176,8 +176,9 @@ class TuningEnv(gym.Env[Observation, Action]):
                 f"options['job'] must be a TrainingJob or a JobSpec, got {type(source).__name__}"
             )
         self._start(source, streams)
-        start = {k: v for k, v in self.engine.trainee.read().items() if k in self.space.names}
-        self.course.begin(self.engine.trainee, start, self.engine.validate())
+        engine = self.engine
+        start = {k: v for k, v in engine.trainee.read().items() if k not in engine.job.fixed}
+        self.course.begin(engine.trainee, start, engine.validate())
         return self.course.observation(), self._info("good")
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -221,7 +222,7 @@ class TuningEnv(gym.Env[Observation, Action]):
         """The whole environment in mid-episode, picklable if the job is; `set_state` continues from it."""
         return {
             "source": self._source,
-            "streams": self._streams.seed,
+            "streams": self.streams.seed,
             "np_random": self.np_random.bit_generator.state,
             "engine": self.engine.get_state(),
             "course": self.course.get_state(),
@@ -240,7 +241,7 @@ class TuningEnv(gym.Env[Observation, Action]):
         self.course.set_state(state["course"])
 
     def _start(self, source: JobSpec | TrainingJob, streams: Streams) -> None:
-        self._source, self._streams = source, streams
+        self._source, self.streams = source, streams
         self._engine = ReferenceEngine(source.build(), streams)
         self._course = Course(self.space, self.actions, self.config, self._engine.budget)
 

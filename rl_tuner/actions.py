@@ -3,7 +3,7 @@
 An action moves the *offset* (distance from the start value, see `rl_tuner.space`) of each hyperparameter:
 
 - "discrete": `MultiDiscrete`, one choice of a fraction of the hyperparameter's step, 0 among them;
-- "continuous": `Box(-1, 1)`, that fraction itself, batch size rounded to whole powers of two;
+- "continuous": `Box(-1, 1)`, that fraction itself, the batch size's change rounded to whole powers of two;
 - "anchored": `Box(-1, 1)`, the offset outright, as a fraction of the reach. Schedules act this way.
 """
 
@@ -68,9 +68,15 @@ class ActionMap:
                 f"an action over {', '.join(self.space.names)} has {len(self.space)} entries, "
                 f"got shape {action.shape}"
             )
+        if action.dtype.kind not in "biuf":
+            raise ConfigError(f"an action holds numbers, got {action.tolist()}")
         if self.kind == "discrete":
-            if ((action < 0) | (action >= self.counts)).any():
-                raise ConfigError(f"choices are below {self.counts.tolist()}, got {action.tolist()}")
+            # NaN fails both comparisons; its remainder would be a warning.
+            if not ((action >= 0) & (action < self.counts)).all() or (action % 1 != 0).any():
+                raise ConfigError(
+                    f"choices are whole numbers from 0 and below {self.counts.tolist()}, "
+                    f"got {action.tolist()}"
+                )
             return self._table[np.arange(len(self.space)), action.astype(np.int64)]
         if not np.isfinite(action).all():
             raise ConfigError(f"an action must be finite, got {action.tolist()}")
@@ -85,12 +91,10 @@ class ActionMap:
             action: Shape (…, D).
         """
         fraction = self.fraction(action)
-        if self.kind == "anchored":
-            target = fraction * self.space.reaches
-        else:
-            target = offset + fraction * self.space.steps
-        target = np.where(self._whole, np.rint(target), target)
-        return self.clamp(anchor, target)
+        change = fraction * (self.space.reaches if self.kind == "anchored" else self.space.steps)
+        # The change is rounded, not the offset: at a bound off the grid "no change" must not move.
+        change = np.where(self._whole, np.rint(change), change)
+        return self.clamp(anchor, change if self.kind == "anchored" else offset + change)
 
     def cut(self, anchor: Anchor, offset: Array, name: str, factor: float) -> Array:
         """The offsets after one hyperparameter on a log scale is multiplied by `factor`, within limits."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from rl_tuner._version import __version__
 from rl_tuner.commands import apply, bench, compare, inspect, listing, train
@@ -44,7 +45,18 @@ def _root(
 def main() -> None:
     """Runs the command line; the console script ``rl-tuner``."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except RlTunerError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        _fail(str(error))
+    except TyperException as error:  # a wrong option, or a value of the wrong type
+        _fail(error.format_message())
+    except typer.Abort:
+        _fail("stopped")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> NoReturn:
+    line = " ".join(message.split())
+    if line:  # empty where help was shown instead
+        sys.stderr.write(f"error: {line}\n")
+    sys.exit(2)

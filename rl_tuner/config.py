@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Collection, Mapping
+from numbers import Real
 from typing import Any, TypeVar, get_type_hints
 
 from rl_tuner.errors import ConfigError
@@ -19,7 +20,7 @@ def choose(what: str, value: str, allowed: Collection[str]) -> str:
     Raises:
         ConfigError: It is not; the message lists the choices and the nearest one.
     """
-    if value in allowed:
+    if isinstance(value, str) and value in allowed:  # what cannot be hashed is no key of a mapping
         return value
     near = difflib.get_close_matches(str(value), list(allowed), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -34,7 +35,8 @@ def require_range(
     Raises:
         ConfigError: It does not, or is not a number.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    given: object = value
+    number = isinstance(given, Real) and not isinstance(given, bool)  # NumPy's numbers are Real too
     inside = number and value <= high and (value > low if above else value >= low)
     if not inside:  # NaN fails every comparison and ends here too
         bound = f"{'>' if above else '>='} {low:g}" + ("" if high == float("inf") else f" and <= {high:g}")
@@ -54,8 +56,10 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     Lists become tuples. Unknown and missing keys are errors.
 
     Raises:
-        ConfigError: A key is unknown or missing; the message names it.
+        ConfigError: A key is unknown or missing; the message names it. Or `data` is no mapping.
     """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{cls.__name__} must be a mapping of its fields, got {data!r}")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in data:
         choose(f"{cls.__name__} key", key, fields)

@@ -87,7 +87,7 @@ class FeatureSet:
 
         Args:
             track: The track *before* the interval.
-            interval: What the interval showed; all NaN before the first one.
+            interval: What the interval showed; before the first one, the validation loss alone.
             progress: Share of the budget spent, in [0, 1].
             next_interval: Share of the budget that the next interval takes, in [0, 1].
             anchor: Start values and limits.
@@ -120,11 +120,11 @@ class FeatureSet:
         track: Track, interval: Interval, progress: Value, next_interval: Value, rescued: Value
     ) -> tuple[Value, ...]:
         """The `JOB_FEATURES`, in order; NaN where not measured."""
-        unvalidated = np.isnan(interval.val_loss) & ~np.isnan(interval.train_late)
+        unvalidated = np.isnan(interval.val_loss)
         value, late = interval.criterion, interval.train_late
         first = np.where(np.isnan(track.first), interval.train_early, track.first)
         train_first = np.where(np.isnan(track.train_first), interval.train_early, track.train_first)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return (
                 progress,
                 np.log10(next_interval) + 1,
@@ -138,8 +138,8 @@ class FeatureSet:
                 log_ratio(late, interval.train_early, train_first),
                 interval.train_noise,
                 np.log10(interval.update_ratio) + 3,
-                np.log(interval.grad_norm / track.grad_last),
-                np.log(interval.grad_norm / track.grad_first),
+                np.log(np.divide(interval.grad_norm, track.grad_last)),
+                np.log(np.divide(interval.grad_norm, track.grad_first)),
                 interval.grad_alive,
                 unvalidated,
                 np.logical_not(interval.finite),

@@ -32,8 +32,14 @@ def boundaries(budget: int, decisions: int, kind: str = "geometric") -> NDArray[
     """
     choose("intervals", kind, KINDS)
     require_range("decisions", decisions, 1)
+    for what, value in (("decisions", decisions), ("budget", budget)):
+        if value % 1:
+            raise ConfigError(f"{what} must be a whole number, got {value!r}")
+    budget, decisions = int(budget), int(decisions)
     if budget < decisions:
-        raise ConfigError(f"a budget of {budget} cannot hold {decisions} decisions: lower decisions")
+        raise ConfigError(
+            f"a budget of {budget} cannot hold {decisions} decisions: lower decisions or raise the budget"
+        )
     growth = LAST_TO_FIRST if kind == "geometric" else 1.0
     shares = growth ** np.linspace(0, 1, decisions)
     ends = np.rint(budget * np.cumsum(shares) / shares.sum()).astype(np.int64)

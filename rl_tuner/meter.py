@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from rl_tuner.errors import ConfigError
 from rl_tuner.history import Interval
 
 ALIVE = 1e-6
@@ -29,8 +30,7 @@ class Meter:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
-        self._losses: list[torch.Tensor] = []
-        self._numbers: list[float] = []
+        self._losses: list[torch.Tensor | float] = []
         self._chunks: list[torch.Tensor] = []
         self._hooks: list[RemovableHandle] = []
         self._before: list[torch.Tensor] = []
@@ -39,13 +39,18 @@ class Meter:
         self.updates = 0
 
     def record(self, loss: torch.Tensor | float, samples: int) -> None:
-        """Notes one update: its loss (a tensor of one element, not synchronized, or a float) and size."""
+        """Notes one update: its loss (a tensor of one element, not synchronized, or a float) and size.
+
+        Raises:
+            ConfigError: The loss has more than one element.
+        """
         self.samples += samples
         self.updates += 1
-        if not isinstance(loss, torch.Tensor):
-            self._numbers.append(float(loss))
-            return
-        self._losses.append(loss.detach())
+        if isinstance(loss, torch.Tensor):
+            if loss.numel() != 1:
+                raise ConfigError(f"loss must be a tensor of one element, got shape {tuple(loss.shape)}")
+            loss = loss.detach()
+        self._losses.append(loss)
         if len(self._losses) >= _CHUNK:
             self._join()
 
@@ -100,19 +105,41 @@ class Meter:
     def clear(self) -> None:
         """Forgets what was collected."""
         self.disarm()
-        self._losses, self._numbers, self._chunks = [], [], []
+        self._losses, self._chunks = [], []
         self._before, self._norms = [], None
         self.samples = self.updates = 0
 
+    def get_state(self) -> dict[str, Any]:
+        """What was collected so far, copied; `set_state` continues from it."""
+        return {
+            "losses": self._all_losses(),
+            "samples": self.samples,
+            "updates": self.updates,
+            "norms": self._norms,
+            "armed": self.armed,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state that `get_state` gave."""
+        self.clear()
+        self._chunks = [torch.from_numpy(state["losses"].copy())]
+        self.samples, self.updates, self._norms = state["samples"], state["updates"], state["norms"]
+        if state["armed"]:
+            self.arm()
+
     def _join(self) -> None:
-        self._chunks.append(torch.stack([loss.reshape(()).float() for loss in self._losses]))
+        tensors = [loss.reshape(()) for loss in self._losses if isinstance(loss, torch.Tensor)]
+        if len(tensors) == len(self._losses):
+            self._chunks.append(torch.stack(tensors))
+        else:
+            numbers = [float(loss) for loss in self._losses]
+            self._chunks.append(torch.tensor(numbers, dtype=torch.float64))
         self._losses = []
 
     def _all_losses(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         if self._losses:
             self._join()
-        tensors = torch.cat(self._chunks).double().cpu().numpy() if self._chunks else np.empty(0)
-        return np.concatenate([tensors, np.asarray(self._numbers, dtype=np.float64)])
+        return np.concatenate([np.empty(0), *(chunk.cpu().double().numpy() for chunk in self._chunks)])
 
     def _parameters(self) -> Iterable[torch.Tensor]:
         for group in self._optimizer.param_groups:
@@ -138,6 +165,7 @@ class Meter:
 
 def _norms(tensors: list[torch.Tensor]) -> torch.Tensor:
     """The L2 norm of each tensor, shape (len(tensors),), on one device."""
-    norms = torch._foreach_norm(tensors)
+    dense = [t.coalesce().values() if t.is_sparse else t for t in tensors]
+    norms = torch._foreach_norm(dense)
     device = norms[0].device
     return torch.stack([n.float().to(device) for n in norms])

@@ -143,6 +143,10 @@ class QTablePolicy(LearnedPolicy):
         if len(binnings) != len(space) or len(tables) != len(space):
             raise PolicyError(f"{len(space)} hyperparameters need as many tables, got {len(tables)}")
         for h, binning, table in zip(space.hyperparameters, binnings, tables, strict=True):
+            if any(not 0 <= column < len(feature_names) for column in binning.columns):
+                raise PolicyError(
+                    f"the table of {h.name} reads the columns {binning.columns} of {len(feature_names)}"
+                )
             if table.shape != (binning.rows, len(h.choices)):
                 raise PolicyError(
                     f"the table of {h.name} has shape {table.shape}, not {(binning.rows, len(h.choices))}"

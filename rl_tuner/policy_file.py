@@ -34,6 +34,8 @@ SHIPPED = Path(__file__).parent / "policies"
 _KEYS = frozenset(
     ("format_version", "kind", "search_space", "feature_names", "actions", "config", "network", "provenance")
 )
+_MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+"""What a malformed header raises on the way: a number in place of an object, a list in place of a name."""
 
 
 def save_policy(policy: Policy, path: str | Path) -> Path:
@@ -80,6 +82,11 @@ def shipped_policies() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}")))
 
 
+def policy_path(name: str | Path) -> Path:
+    """Where a policy's file lies (or would lie): a shipped name's, or the path itself."""
+    return SHIPPED / f"{name}{SUFFIX}" if str(name) in shipped_policies() else Path(name)
+
+
 def load_policy(name: str | Path) -> Policy:
     """Loads a policy. Nothing from the file is executed.
 
@@ -94,14 +101,14 @@ def load_policy(name: str | Path) -> Policy:
 
     if str(name) in SCHEDULES:
         return SCHEDULES[str(name)]()
-    path = SHIPPED / f"{name}{SUFFIX}" if str(name) in shipped_policies() else Path(name)
+    path = policy_path(name)
     if not path.is_file():
         known = (*shipped_policies(), *SCHEDULES)
         raise PolicyError(f"no policy {str(name)!r}: neither a file nor one of {', '.join(known)}")
     header, tensors = _read(path)
     try:
         return _build(header, tensors)
-    except (ConfigError, PolicyError, KeyError, TypeError, ValueError) as error:
+    except (ConfigError, PolicyError, *_MALFORMED) as error:
         raise PolicyError(f"{path}: {_say(error)}") from error
 
 

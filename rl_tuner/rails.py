@@ -65,8 +65,9 @@ class Rails:
         value = interval.criterion
         best = pick(np.isnan(track.best), np.inf, track.best)
         first = pick(np.isnan(track.first), np.inf, track.first)
-        exploded = value > self.multiple * np.abs(best) + self.slack * np.abs(first)
-        dead = (value >= self.stuck * first) & (interval.grad_alive < self.alive)
+        with np.errstate(invalid="ignore"):  # 0 * inf: a limit that is NaN is exceeded by nothing
+            exploded = value > self.multiple * np.abs(best) + self.slack * np.abs(first)
+            dead = (value >= self.stuck * first) & (interval.grad_alive < self.alive)
         verdict = pick(dead, Verdict.COLLAPSED, Verdict.GOOD)
         return pick(exploded | not_finite(interval), Verdict.DIVERGED, verdict)
 

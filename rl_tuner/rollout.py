@@ -22,6 +22,7 @@ class Episode:
         seed: The episode's seed.
         policy: The policy's name.
         return_: Sum of rewards, in nats.
+        start_val_loss: Validation loss before training.
         val_loss: The best validation loss.
         test: Loss and metrics of the best weights on the test split; empty if the job has none.
         samples: Training samples used.
@@ -35,6 +36,7 @@ class Episode:
     seed: int
     policy: str
     return_: float
+    start_val_loss: float
     val_loss: float
     test: dict[str, float]
     samples: int
@@ -70,6 +72,7 @@ def run_episode(
         )
     policy.reset(seed)
     observation, info = env.reset(seed=seed, options=None if job is None else {"job": job})
+    start_val_loss = info["val_loss"]
     terminated = False
     while not terminated:
         observation, _, terminated, _, info = env.step(policy.act(observation))
@@ -80,6 +83,7 @@ def run_episode(
         seed=seed,
         policy=policy.name,
         return_=env.course.return_,
+        start_val_loss=start_val_loss,
         val_loss=info["best_val_loss"],
         test=env.evaluate("test") if env.engine.job.test is not None else {},
         samples=info["samples"],

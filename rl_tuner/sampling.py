@@ -67,15 +67,12 @@ class TunedBatchSampler:
         if self._left is not None:
             self._left -= size
         self.last_size = size
-        end = self._used + size
-        if end <= self.size:
-            batch = self._order[self._used : end]
-        else:
-            rest = self._order[self._used :]
+        batch = self._order[self._used : self._used + size]
+        self._used += len(batch)
+        while len(batch) < size:  # twice where a last batch is one larger than the dataset
             self._order = self._shuffles.permutation(self.size)
-            end = size - len(rest)
-            batch = np.concatenate([rest, self._order[:end]])
-        self._used = end
+            self._used = min(size - len(batch), self.size)
+            batch = np.concatenate([batch, self._order[: self._used]])
         return batch
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -80,9 +80,9 @@ class TorchStream:
 
         self._torch = torch
         self._cuda = device if device is not None and device.type == "cuda" else None
-        with torch.random.fork_rng(devices=[] if self._cuda is None else [self._cuda]):
-            torch.manual_seed(seed)
-            self._own = self.get_state_of_globals()
+        # Generators of our own: torch.manual_seed would reseed every CUDA device of the process.
+        devices = [torch.device("cpu")] + ([] if self._cuda is None else [self._cuda])
+        self._own = [torch.Generator(d).manual_seed(seed).get_state() for d in devices]
         self._outer: list[torch.Tensor] = []
 
     def get_state_of_globals(self) -> list[torch.Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from rl_tuner.errors import ConfigError
 
 Array = NDArray[np.float64]
 SCALES = ("log", "logit", "log2")
+LARGEST = 1e30
+"""Steps, reaches and bounds lie below it: an infinite one would make offsets that are not numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +51,19 @@ class Hyperparameter:
 
     def __post_init__(self) -> None:
         choose(f"scale of {self.name}", self.scale, SCALES)
-        require_range(f"{self.name}.low", self.low, 0, above=True)
+        whole = self.scale == "log2"
+        require_range(f"{self.name}.low", self.low, 1 if whole else 0, above=not whole)
         require_range(
             f"{self.name}.high",
             self.high,
             self.low,
-            1 - 1e-9 if self.scale == "logit" else np.inf,
+            1 - 1e-9 if self.scale == "logit" else LARGEST,
             above=True,
         )
-        require_range(f"{self.name}.step", self.step, 0, above=True)
-        require_range(f"{self.name}.reach", self.reach, self.step)
+        require_range(f"{self.name}.step", self.step, 0, LARGEST, above=True)
+        require_range(f"{self.name}.reach", self.reach, self.step, LARGEST)
+        if not isinstance(self.choices, tuple) or not all(isinstance(c, Real) for c in self.choices):
+            raise ConfigError(f"{self.name}.choices must be numbers, got {self.choices!r}")
         if 0.0 not in self.choices or len(set(self.choices)) != len(self.choices):
             raise ConfigError(f"{self.name}.choices must be distinct and hold 0 (no change): {self.choices}")
         if any(not -1 <= c <= 1 for c in self.choices):
@@ -73,8 +79,8 @@ class Hyperparameter:
             value = self.low
         limit = 1.0 if self.scale == "logit" else np.inf
         if not 0 < value < limit:
-            least = "0" if self.zero else "above 0"
-            raise ConfigError(f"{self.name} must be at least {least} and below {limit:g}, got {value!r}")
+            least = "at least 0" if self.zero else "above 0"
+            raise ConfigError(f"{self.name} must be {least} and below {limit:g}, got {value!r}")
         if self.scale == "logit":
             return float(np.log(value) - np.log1p(-value))
         return float(np.log2(value) if self.scale == "log2" else np.log(value))
@@ -135,6 +141,8 @@ class SearchSpace:
     hyperparameters: tuple[Hyperparameter, ...]
     steps: Array = field(init=False, repr=False, compare=False)
     reaches: Array = field(init=False, repr=False, compare=False)
+    _lows: Array = field(init=False, repr=False, compare=False)
+    _highs: Array = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [h.name for h in self.hyperparameters]
@@ -142,6 +150,8 @@ class SearchSpace:
             raise ConfigError(f"a search space needs at least one hyperparameter, each once; got {names}")
         object.__setattr__(self, "steps", np.array([h.step for h in self.hyperparameters]))
         object.__setattr__(self, "reaches", np.array([h.reach for h in self.hyperparameters]))
+        object.__setattr__(self, "_lows", np.array([h.coordinate(h.low) for h in self.hyperparameters]))
+        object.__setattr__(self, "_highs", np.array([h.coordinate(h.high) for h in self.hyperparameters]))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -187,9 +197,7 @@ class SearchSpace:
 
     def position(self, anchor: Anchor, offset: Array) -> Array:
         """Where an offset lies between the bounds: -1 at `low`, 1 at `high`; 0 where lacking."""
-        low = np.array([h.coordinate(h.low) for h in self.hyperparameters])
-        high = np.array([h.coordinate(h.high) for h in self.hyperparameters])
-        place = 2 * (anchor.coordinate + offset - low) / (high - low) - 1
+        place = 2 * (anchor.coordinate + offset - self._lows) / (self._highs - self._lows) - 1
         return np.where(anchor.available, np.clip(place, -1, 1), 0.0)
 
     def to_dict(self) -> dict[str, Any]:

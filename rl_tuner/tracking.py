@@ -15,12 +15,14 @@ class Tracker:
 
     Args:
         path: The run's folder; its place below the log folder is the run's name on the page.
+        purge_step: TensorBoard forgets what earlier files of this run say from this step on: a run that is
+            continued from a checkpoint writes those steps anew. None to forget nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, purge_step: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(path))
+        self._writer = SummaryWriter(str(path), purge_step=purge_step)
 
     def record(self, record: Record) -> None:
         """Writes an episode's decision, over the budget used.
@@ -43,7 +45,7 @@ class Tracker:
         """Writes scalars by tag; what is not finite is left out, as TensorBoard cannot draw it."""
         for tag, value in values.items():
             if math.isfinite(value):
-                self._writer.add_scalar(tag, value, step)  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(tag, value, step)
 
     def hparams(self, settings: Mapping[str, bool | str | float], metrics: Mapping[str, float]) -> None:
         """Adds the run to the HParams page: its settings, and what came out as ``hparam/<metric>``."""
@@ -51,13 +53,14 @@ class Tracker:
 
         finite = {f"hparam/{name}": value for name, value in metrics.items() if math.isfinite(value)}
         # SummaryWriter.add_hparams would open a second, time-stamped run: write to this one.
+        file = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
         for summary in hparams(dict(settings), finite):  # type: ignore[no-untyped-call]
-            self._writer.file_writer.add_summary(summary)  # type: ignore[union-attr]
+            file.add_summary(summary)
         self.scalars(finite, 0)
 
     def close(self) -> None:
         """Writes what is pending and closes the file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
     def __enter__(self) -> Tracker:
         return self

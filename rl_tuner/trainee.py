@@ -37,9 +37,9 @@ class Kept:
 class Trainee:
     """A model, its optimizer and its sampler, as seen by whoever tunes them.
 
-    Hyperparameters it can have: "lr" and "weight_decay" (param-group entries; a second group keeps its
-    ratio to the first), "momentum" (``momentum``, or β1 of ``betas``), "dropout" (every dropout layer,
-    each keeping its ratio to the first), "batch_size" (the sampler's).
+    Hyperparameters it can have: "lr" and "weight_decay" (param-group entries; each group keeps its ratio
+    to the first one's lr and to the largest weight decay), "momentum" (``momentum``, or β1 of ``betas``),
+    "dropout" (every dropout layer, each keeping its ratio to the largest), "batch_size" (the sampler's).
 
     Args:
         optimizer: Any `torch.optim.Optimizer`.
@@ -87,17 +87,18 @@ class Trainee:
         Raises:
             ConfigError: The trainee has no hyperparameter of that name.
         """
+        there = self.read()
         for name, value in values.items():
-            if name in ("lr", "weight_decay"):
-                self._write_scaled(name, value)
-            elif name == "momentum":
+            if name not in there:
+                raise ConfigError(f"this job has no hyperparameter {name!r}; it has {', '.join(there)}")
+            if name == "momentum":
                 self._write_momentum(value)
             elif name == "dropout":
                 self._write_dropout(value)
-            elif name == "batch_size" and self.sampler is not None:
+            elif self.sampler is not None and name == "batch_size":
                 self.sampler.batch_size = value
             else:
-                raise ConfigError(f"this job has no hyperparameter {name!r}; it has {', '.join(self.read())}")
+                self._write_scaled(name, value)
 
     def _write_scaled(self, name: str, value: float) -> None:
         # Groups keep their ratio to the largest start value: a group without weight decay stays without.
@@ -116,8 +117,17 @@ class Trainee:
         for group in self.optimizer.param_groups:
             if "momentum" in group:
                 group["momentum"] = value
+                if value and isinstance(self.optimizer, torch.optim.RMSprop):
+                    self._add_momentum_buffers(group["params"])
             elif "betas" in group:
                 group["betas"] = (value, *group["betas"][1:])
+
+    def _add_momentum_buffers(self, parameters: list[torch.Tensor]) -> None:
+        # RMSprop makes them at the first step only, and fails if momentum was zero then and no longer is.
+        for p in parameters:
+            state = self.optimizer.state.get(p)
+            if state and "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
     def _write_dropout(self, value: float) -> None:
         reference = max(self._start_rates, default=0.0)
@@ -144,15 +154,26 @@ class Trainee:
         """Puts a kept state back. Hyperparameters come back too: write the wanted ones afterwards.
 
         Raises:
-            JobError: The model has other tensors than when the state was kept.
+            JobError: The model has other tensors, or the optimizer other groups, than when it was kept.
         """
+        self._require_same_tensors(kept)
+        sizes = [len(group["params"]) for group in self.optimizer.param_groups]
+        if len(sizes) != len(kept.groups) or sum(sizes) != len(kept.state):
+            raise JobError(
+                f"the optimizer now has {len(sizes)} parameter groups with {sum(sizes)} parameters, "
+                f"not the {len(kept.groups)} with {len(kept.state)} kept"
+            )
         self.restore_weights(kept)
         for p, saved in zip(self._parameters(), kept.state, strict=True):
             self.optimizer.state.pop(p, None)
             if saved is not None:
                 self.optimizer.state[p] = {k: _copy(v) for k, v in saved.items()}
         for group, saved_group in zip(self.optimizer.param_groups, kept.groups, strict=True):
-            group.update({k: _copy(v) for k, v in saved_group.items()})
+            for key, value in saved_group.items():
+                if isinstance(value, torch.Tensor) and isinstance(group.get(key), torch.Tensor):
+                    group[key].copy_(value)  # in place: a captured or compiled step reads this very tensor
+                else:
+                    group[key] = _copy(value)
 
     @torch.no_grad()
     def restore_weights(self, kept: Kept) -> None:
@@ -161,11 +182,16 @@ class Trainee:
         Raises:
             JobError: The model has other tensors than when the state was kept.
         """
-        tensors = self._tensors()
-        if [t.shape for t in tensors] != [t.shape for t in kept.tensors]:
-            raise JobError(f"the model now has {len(tensors)} tensors, not the {len(kept.tensors)} kept")
-        for tensor, saved in zip(tensors, kept.tensors, strict=True):
+        self._require_same_tensors(kept)
+        for tensor, saved in zip(self._tensors(), kept.tensors, strict=True):
             tensor.copy_(saved)
+
+    def _require_same_tensors(self, kept: Kept) -> None:
+        tensors = self._tensors()
+        if len(tensors) != len(kept.tensors):
+            raise JobError(f"the model now has {len(tensors)} tensors, not the {len(kept.tensors)} kept")
+        if [t.shape for t in tensors] != [t.shape for t in kept.tensors]:
+            raise JobError("the model's tensors have other shapes than those kept")
 
     def gradients(self) -> list[torch.Tensor | None]:
         """Copies of the gradients, None where there is none."""

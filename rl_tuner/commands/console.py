@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random, >= 0.", show_default=True)]
 Json = Annotated[
@@ -85,3 +86,17 @@ def progress(console: Console, what: str, total: int) -> Iterator[Progress]:
         yield shown
     finally:
         shown.stop()
+
+
+def columns(lines: Mapping[str, str], indent: int = 2) -> Table:
+    """Names and what is said of them in two columns; long texts wrap inside of theirs."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=max(indent - 2, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, line in lines.items():
+        table.add_row("", escape(name), escape(line))
+    return table

@@ -2,6 +2,171 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
-def list_() -> None:
-    """To be written."""
+import typer
+
+from rl_tuner.commands.console import Json, Seed, columns, make_console, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from rl_tuner.envs.suites import JobFamily
+
+
+def list_(
+    suites: Annotated[bool, typer.Option("--suites", help="Only suites and their splits.")] = False,
+    policies: Annotated[bool, typer.Option("--policies", help="Only policies that come along.")] = False,
+    schedules: Annotated[bool, typer.Option("--schedules", help="Only schedules.")] = False,
+    agents: Annotated[bool, typer.Option("--agents", help="Only what learns.")] = False,
+    rewards: Annotated[bool, typer.Option("--rewards", help="Only rewards.")] = False,
+    hyperparameters: Annotated[
+        bool, typer.Option("--hyperparameters", help="Only hyperparameters, their bounds and steps.")
+    ] = False,
+    seed: Seed = 0,  # noqa: ARG001 (every command takes one; nothing here is random)
+    as_json: Json = False,
+) -> None:
+    """List suites, policies, schedules, agents, rewards and hyperparameters."""
+    wanted = {
+        "suites": suites,
+        "policies": policies,
+        "schedules": schedules,
+        "agents": agents,
+        "rewards": rewards,
+        "hyperparameters": hyperparameters,
+    }
+    if not any(wanted.values()):
+        wanted = dict.fromkeys(wanted, True)
+    found = {name: PARTS[name]() for name in PARTS if wanted[name]}
+    if as_json:
+        print_json(found)
+    else:
+        _show(found, make_console(as_json))
+
+
+def _suites() -> dict[str, Any]:
+    from rl_tuner.config import to_dict
+    from rl_tuner.envs.suites import SUITES
+
+    return {
+        suite.name: {
+            "description": suite.description,
+            "splits": {name: to_dict(family) for name, family in suite.splits.items()},
+        }
+        for suite in SUITES.values()
+    }
+
+
+def _policies() -> dict[str, Any]:
+    from rl_tuner.policies import LearnedPolicy
+    from rl_tuner.policy_file import load_policy, shipped_policies
+
+    found = {}
+    for name in shipped_policies():
+        policy = load_policy(name)
+        if isinstance(policy, LearnedPolicy):
+            found[name] = {
+                "actions": policy.actions.kind,
+                "hyperparameters": policy.space.names,
+                "provenance": policy.provenance,
+            }
+    return found
+
+
+def _schedules() -> dict[str, Any]:
+    from rl_tuner.schedules import SCHEDULES
+
+    return {name: {"description": _first_line(schedule)} for name, schedule in SCHEDULES.items()}
+
+
+def _agents() -> dict[str, Any]:
+    from rl_tuner.learning import AGENTS
+
+    return {name: {"actions": kind.actions, "description": kind.description} for name, kind in AGENTS.items()}
+
+
+def _rewards() -> dict[str, Any]:
+    from rl_tuner.rewards import REWARDS
+
+    return {name: {"description": _first_line(reward)} for name, reward in REWARDS.items()}
+
+
+def _hyperparameters() -> dict[str, Any]:
+    from rl_tuner.config import to_dict
+    from rl_tuner.space import HYPERPARAMETERS
+    from rl_tuner.wording import move
+
+    return {
+        name: to_dict(h) | {"largest_step": move(h, 1.0), "steps": [move(h, c) for c in h.choices]}
+        for name, h in HYPERPARAMETERS.items()
+    }
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "suites": _suites,
+    "policies": _policies,
+    "schedules": _schedules,
+    "agents": _agents,
+    "rewards": _rewards,
+    "hyperparameters": _hyperparameters,
+}
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").split("\n")[0].replace("`", "")
+
+
+def _show(found: dict[str, Any], console: Console) -> None:
+    for part, entries in found.items():
+        console.print(f"[bold]{part}[/bold]")
+        if not entries:
+            console.print("  none yet")
+        elif part == "suites":
+            _show_suites(entries, console)
+        elif part == "hyperparameters":
+            console.print(_hyperparameter_table(entries))
+        else:
+            console.print(columns({name: _line(part, entry) for name, entry in entries.items()}))
+        console.print()
+
+
+def _line(part: str, entry: dict[str, Any]) -> str:
+    if part == "policies":
+        known = entry["provenance"]
+        origin = [f"{key} {known[key]}" for key in ("agent", "suite", "steps", "seed") if key in known]
+        return "; ".join([f"{entry['actions']} on {', '.join(entry['hyperparameters'])}", *origin])
+    if part == "agents":
+        return f"{entry['description']} ({', '.join(entry['actions'])} actions)"
+    return str(entry["description"])
+
+
+def _show_suites(entries: dict[str, Any], console: Console) -> None:
+    from rl_tuner.envs.suites import SUITES
+
+    for name, entry in entries.items():
+        console.print(columns({name: entry["description"]}))
+        lines = {split: _family_line(family) for split, family in SUITES[name].splits.items()}
+        console.print(columns(lines, indent=4))
+
+
+def _family_line(family: JobFamily) -> str:
+    networks = ", ".join("x".join(map(str, hidden)) for hidden in family.architectures)
+    low, high = family.budget
+    return (
+        f"{', '.join(family.datasets)}; hidden {networks}; {', '.join(family.optimizers)}; "
+        f"{low:,} to {high:,} samples"
+    )
+
+
+def _hyperparameter_table(entries: dict[str, Any]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table("name", "bounds", "largest step", "discrete steps (or none)", box=None)
+    for name, h in entries.items():
+        bounds = f"{'0' if h['zero'] else format(h['low'], 'g')} to {h['high']:g}"
+        table.add_row(
+            name, bounds, h["largest_step"], ", ".join(step for step in h["steps"] if step != "unchanged")
+        )
+    return table

@@ -1,7 +1,159 @@
-"""``rl-tuner train``."""
+"""``rl-tuner train``: learn a policy."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-def train() -> None:
-    """To be written."""
+import typer
+
+from rl_tuner.commands.console import Json, Seed, make_console, print_json, progress
+from rl_tuner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rl_tuner.learning import Learner, LearningConfig, Standing
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+
+def train(  # noqa: PLR0913 (each one an option of the command)
+    ctx: typer.Context,
+    agent: Annotated[str, typer.Option(help="What learns: ppo, q-learning or sarsa.")] = "ppo",
+    suite: Annotated[str, typer.Option(help="Jobs are drawn from its train split.")] = "quick",
+    steps: Annotated[int, typer.Option(help="Decisions to learn from.")] = 10_000,
+    actions: Annotated[
+        str, typer.Option(help="discrete or continuous.", show_default="continuous for ppo, else discrete")
+    ] = "",
+    reward: Annotated[
+        str, typer.Option(help="log_improvement, best_improvement or final_improvement.")
+    ] = "log_improvement",
+    hyperparameters: Annotated[
+        str, typer.Option(help="Those acted on, comma-separated.", show_default="all five")
+    ] = "",
+    decisions: Annotated[int, typer.Option(help="Decisions a job.")] = 20,
+    intervals: Annotated[str, typer.Option(help="geometric or uniform.")] = "geometric",
+    rails: Annotated[bool, typer.Option(help="Restore the last good state after a divergence.")] = True,
+    eval_jobs: Annotated[int, typer.Option(help="Validation jobs for the final judgement.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder.", show_default="runs/AGENT-SUITE-SEED")
+    ] = None,
+    seed: Seed = 0,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run in --out; options left out are as they were. More --steps go on.",
+        ),
+    ] = False,
+    checkpoint_every: Annotated[
+        float, typer.Option(help="Seconds between checkpoints, at most lost.")
+    ] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Learn a policy on a suite of training jobs.
+
+    Writes the policy file, TensorBoard events and checkpoints to --out, and
+    compares the policy with the untrained one on held-out validation jobs.
+    """
+    import torch
+
+    from rl_tuner.config import require_range, to_dict
+    from rl_tuner.learning import Learner
+    from rl_tuner.runs import RunDirectory
+
+    torch.set_num_threads(1)  # the fastest for networks of this size, and the same numbers everywhere
+    console = make_console(as_json)
+    options = {
+        "agent": agent,
+        "suite": suite,
+        "steps": steps,
+        "actions": actions,
+        "reward": reward,
+        "hyperparameters": [name.strip() for name in hyperparameters.split(",") if name.strip()],
+        "decisions": decisions,
+        "intervals": intervals,
+        "rails": rails,
+        "seed": seed,
+        "eval_jobs": eval_jobs,
+    }
+    given = {name: value for name, value in options.items() if _is_given(ctx, name)}
+    path = out if out is not None else Path("runs") / f"{agent}-{suite}-{seed}"
+    config = _config(given, path if resume else None)
+    require_range("--checkpoint-every", checkpoint_every, 0)
+    run = RunDirectory(path, to_dict(config), resume=resume, may_change=("steps",))
+    learner = Learner(config, run, checkpoint_every)
+    try:
+        results = _work(learner, console)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; continue with: rl-tuner train --out {path} --resume")
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        print_json(results)
+    else:
+        _report(results, console)
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _config(given: dict[str, Any], resumed: Path | None) -> LearningConfig:
+    """The settings: what was given, over those of the run to resume, over the defaults."""
+    from rl_tuner.config import from_dict
+    from rl_tuner.learning import LearningConfig
+
+    old: dict[str, Any] = {}
+    file = resumed / "config.json" if resumed is not None else None
+    if file is not None and file.is_file():  # where there is none, RunDirectory says so
+        try:
+            old = json.loads(file.read_text())
+        except ValueError as error:
+            raise ConfigError(f"{file} is damaged and cannot be resumed: {error}") from error
+    return from_dict(LearningConfig, {**old, **given})
+
+
+def _work(learner: Learner, console: Console) -> dict[str, Any]:
+    """Learns, judges and writes what came out."""
+    from rl_tuner.judging import finish, judge
+
+    config, start = learner.config, learner.agent.steps
+    if start:
+        console.print(f"continuing at {start} of {config.steps} steps")
+    with progress(console, f"learning ({config.agent})", config.steps) as bar:
+        bar.update(start)
+
+        def show(now: Standing) -> None:
+            crashed = f", {now.crash_rate:.0%} crashed" if now.crash_rate else ""
+            bar.update(min(now.steps, config.steps), f"return {now.mean_return:+.3f}{crashed}")
+
+        learner.fit(show)
+    with progress(console, "validation jobs", 2 * config.eval_jobs) as bar:
+        judgement = judge(learner, bar.update)
+    return finish(learner, judgement)
+
+
+def _report(results: dict[str, Any], console: Console) -> None:
+    """Both means with their intervals, and where everything lies."""
+    from rich.table import Table
+
+    validation = results["validation"]
+    table = Table(title=f"Return on {validation['jobs']} validation jobs (nats; higher is better)")
+    table.add_column("policy")
+    table.add_column("mean", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name in ("trained", "untrained", "difference"):
+        row = validation[name]
+        table.add_row(name, f"{row['mean']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}")
+    console.print(table)
+    low, high = validation["difference"]["low"], validation["difference"]["high"]
+    verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
+    console.print(f"The trained policy is {verdict} the untrained one on these jobs.")
+    console.print(f"policy       {results['policy']}")
+    console.print(f"why it acts  rl-tuner inspect {results['policy']}")
+    console.print(f"curves       tensorboard --logdir {results['run']}")

@@ -1,0 +1,32 @@
+"""What learns policies. Agents are given environments; they are imported on first use.
+
+`QLearning` and `Sarsa` keep tables and need NumPy only; `PPOAgent` stands on Stable-Baselines3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rl_tuner.agents.agent import Agent, EpisodeSummary
+    from rl_tuner.agents.ppo import PPOAgent
+    from rl_tuner.agents.tabular import QLearning, Sarsa
+
+__all__ = ["Agent", "EpisodeSummary", "PPOAgent", "QLearning", "Sarsa"]
+
+_LAZY = {
+    "Agent": "rl_tuner.agents.agent",
+    "EpisodeSummary": "rl_tuner.agents.agent",
+    "PPOAgent": "rl_tuner.agents.ppo",
+    "QLearning": "rl_tuner.agents.tabular",
+    "Sarsa": "rl_tuner.agents.tabular",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name on first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'rl_tuner.agents' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

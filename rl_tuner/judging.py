@@ -1,0 +1,124 @@
+"""What a learning run came to: trained against untrained on held-out jobs, and the policy's file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rl_tuner.envs.tuning_env import TuningEnv
+from rl_tuner.learning import Learner
+from rl_tuner.policies import LearnedPolicy
+from rl_tuner.rollout import run_episode
+from rl_tuner.runs import versions
+from rl_tuner.statistics import Estimate, mean_interval, paired_difference
+
+EVALUATION_SEED = 1_000_000
+"""Evaluation jobs have this seed and the following ones, whatever the run's seed: runs stay comparable."""
+
+
+def evaluate(
+    policy: LearnedPolicy,
+    suite: str,
+    split: str,
+    seeds: Sequence[int],
+    on_job: Callable[[int], object] | None = None,
+) -> list[float]:
+    """The policy's returns, in nats, on jobs of a split, one a seed; it acts greedily.
+
+    Args:
+        policy: What is judged.
+        suite: Whose jobs.
+        split: "validation", or another one.
+        seeds: Of the jobs.
+        on_job: Called with the number of jobs done.
+    """
+    env = TuningEnv.for_policy(policy, suite=suite, split=split)
+    returns = []
+    for seed in seeds:
+        returns.append(run_episode(env, policy, seed).return_)
+        if on_job is not None:
+            on_job(len(returns))
+    return returns
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Trained against untrained on the validation split, the same jobs for both.
+
+    Attributes:
+        trained: Returns of the trained policy, in nats, one a job.
+        untrained: Those of the policy before training.
+    """
+
+    trained: tuple[float, ...]
+    untrained: tuple[float, ...]
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """Mean and 95 % interval of "trained", of "untrained" and of their paired "difference"."""
+        return {
+            "trained": mean_interval(self.trained),
+            "untrained": mean_interval(self.untrained),
+            "difference": paired_difference(self.trained, self.untrained),
+        }
+
+
+def judge(learner: Learner, on_job: Callable[[int], object] | None = None) -> Judgement:
+    """Evaluates what was learned, and what there was before, on held-out jobs of the validation split.
+
+    Args:
+        learner: Its agent is judged as it stands.
+        on_job: Called with the number of jobs done, of twice `eval_jobs` in all.
+    """
+    config = learner.config
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.eval_jobs)
+    done = 0
+
+    def one_more(_: int) -> None:
+        nonlocal done
+        done += 1
+        if on_job is not None:
+            on_job(done)
+
+    trained, untrained = (
+        tuple(evaluate(policy, config.suite, "validation", seeds, one_more))
+        for policy in (learner.agent.policy(), learner.untrained)
+    )
+    return Judgement(trained, untrained)
+
+
+def finish(learner: Learner, judgement: Judgement) -> dict[str, Any]:
+    """Writes ``policy.safetensors`` and ``results.json``; returns the results.
+
+    The policy file holds no date and no path, so that the same run gives the same bytes.
+
+    Raises:
+        PolicyError: The policy cannot be written.
+    """
+    config, agent = learner.config, learner.agent
+    scores = {name: {"mean": e.mean, "low": e.low, "high": e.high} for name, e in judgement.estimates.items()}
+    validation = {"jobs": config.eval_jobs, "first_seed": EVALUATION_SEED, "unit": "nats", **scores}
+    provenance = {
+        "name": learner.run.path.name,
+        "command": config.command,
+        "suite": config.suite,
+        "split": "train",
+        "seed": config.seed,
+        "steps": agent.steps,
+        "episodes": agent.episodes,
+        "validation": validation,
+        "versions": versions(),
+    }
+    policy = agent.save(learner.run.path / "policy.safetensors", provenance)
+    results = {
+        "run": str(learner.run.path),
+        "policy": str(policy),
+        "agent": config.agent,
+        "steps": agent.steps,
+        "episodes": agent.episodes,
+        "validation": validation
+        | {"returns": {"trained": judgement.trained, "untrained": judgement.untrained}},
+    }
+    learner.run.write_results(results)
+    return results

@@ -1,0 +1,273 @@
+"""A policy at work on somebody's own PyTorch loop."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rl_tuner.config import choose, require_range
+from rl_tuner.course import Course
+from rl_tuner.errors import ConfigError
+from rl_tuner.history import Record
+from rl_tuner.meter import Meter
+from rl_tuner.policy import Policy
+from rl_tuner.policy_file import load_policy
+from rl_tuner.rails import Rails
+from rl_tuner.sampling import TunedBatchSampler
+from rl_tuner.tracking import Tracker
+from rl_tuner.trainee import Kept, Trainee
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Tuner:
+    """Lets a policy tune an optimizer (and model, and sampler) while they train.
+
+    Create it before the loop, call `step` after each ``optimizer.step()``, and `restore_best` at the end::
+
+        tuner = rl_tuner.Tuner(optimizer, total_steps=10_000, model=model, validate=lambda: val_loss(model))
+        for batch in loader:
+            ...; loss.backward(); optimizer.step(); optimizer.zero_grad()
+            tuner.step(loss)
+        tuner.restore_best()
+
+    Decisions fall where the policy was trained to take them (by default 20, short intervals first); between
+    them `step` costs next to nothing and never waits for the device. At a decision `validate` is called, and
+    the model and optimizer are copied in memory: after an interval that diverged the rails put the last good
+    copy back. Observations, actions and rails are those of `rl_tuner.envs.TuningEnv`.
+
+    Args:
+        optimizer: Any `torch.optim.Optimizer`, at the start values you would use without a tuner.
+        total_steps: The budget in optimizer steps; give this or `total_samples`.
+        total_samples: The budget in training samples.
+        policy: A policy, a shipped name, a schedule's name, or a policy file's path.
+        model: Needed to tune dropout, and for buffers to be kept and restored.
+        validate: Returns the validation loss of the model as it is, lower is better, >= 0; None tunes for
+            the training loss. Called once at the start and once at each decision.
+        batch_sampler: Your loader's sampler, if the batch size may be tuned. With `total_samples` it ends
+            by itself when the budget is spent.
+        hyperparameters: Names that may be tuned; None for all that the policy moves and the job has.
+        rails: True, False or your own `rl_tuner.rails.Rails`; None for what the policy was trained with.
+        seed: Of the policy's own randomness, if it has any.
+        log_dir: A folder for TensorBoard events; None writes none.
+
+    Attributes:
+        finished: Whether the budget is spent, or the run crashed past the rails.
+        crashed: Whether it crashed.
+
+    Raises:
+        ConfigError: An argument is of the wrong kind or out of range.
+        PolicyError: The policy cannot be loaded.
+    """
+
+    def __init__(  # noqa: PLR0913 (each one a public option)
+        self,
+        optimizer: torch.optim.Optimizer,
+        total_steps: int | None = None,
+        policy: str | Path | Policy = "default",
+        model: nn.Module | None = None,
+        validate: Callable[[], float | torch.Tensor] | None = None,
+        batch_sampler: TunedBatchSampler | None = None,
+        *,
+        total_samples: int | None = None,
+        hyperparameters: Sequence[str] | None = None,
+        rails: bool | Rails | None = None,
+        seed: int = 0,
+        log_dir: str | Path | None = None,
+    ) -> None:
+        if (total_steps is None) == (total_samples is None):
+            raise ConfigError("give the budget as total_steps or as total_samples, one of the two")
+        _check_types(model, validate, batch_sampler)
+        self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        self._in_samples = total_samples is not None
+        budget = int(require_range("the budget", total_samples or total_steps or 0, 1))
+        self._sampler = batch_sampler
+        if batch_sampler is not None and self._in_samples:
+            batch_sampler.stop_after(budget)
+        self._trainee = Trainee(optimizer, model, batch_sampler)
+        self._validate_loss, self._model = validate, model
+        self._meter = Meter(optimizer)
+        self._course = self._make_course(budget, rails)
+        self._tracker = Tracker(Path(log_dir)) if log_dir is not None else None
+        self._last_samples = 1
+        self._warned = False
+        self.used = 0
+        start = self._start_values(hyperparameters)
+        self._course.begin(self._trainee, start, self._validate())
+        self.policy.reset(seed)
+        self._act()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent, or the run crashed past the rails."""
+        return self._course.finished
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the run crashed: it failed once more after the last rescue (or at all, without rails)."""
+        return self._course.crashed
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """The tuned hyperparameters as they are now."""
+        return self._course.values
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The log, a line for each decision so far."""
+        return self._course.records
+
+    def step(self, loss: torch.Tensor | float, samples: int | None = None) -> None:
+        """Notes one optimizer step; takes a decision when one is due. Does nothing once `finished`.
+
+        Args:
+            loss: The step's training loss, a tensor of one element (read only at a decision) or a number.
+            samples: Samples in the step's batch; None for the sampler's last batch. Needed when the budget
+                is in samples and there is no sampler.
+
+        Raises:
+            ConfigError: `samples` is needed or below 1.
+        """
+        if self.finished:
+            return
+        if samples is None:
+            samples = self._sampler.last_size if self._sampler is not None else 0
+            if self._in_samples and samples < 1:
+                raise ConfigError("with total_samples and no batch_sampler, call step(loss, samples=n)")
+        else:
+            require_range("samples", samples, 1)
+        self._meter.record(loss, samples)
+        self._last_samples = samples
+        self.used += samples if self._in_samples else 1
+        if self.used >= self._course.next_end:
+            self._decide()
+        else:
+            self._arm_if_last()
+
+    def restore_best(self) -> None:
+        """Puts the best weights by validation back into the model (by training loss without `validate`).
+
+        Weights trained since the last decision are validated first, and stay if they are the best.
+        """
+        best = self._course.best
+        if self._meter.updates and not self.finished and self._validate_loss is not None:
+            self._meter.clear()
+            if self._validate() < self._course.track.best:
+                return
+        if best is not None:
+            self._trainee.restore_weights(best)
+
+    def get_state(self) -> dict[str, Any]:
+        """Model, optimizer, gradients, sampler, log and the policy's memory, copied and picklable.
+
+        Your own generators and data loader are yours to save. Call it between two training steps.
+        """
+        return {
+            "trainee": self._trainee.keep(),
+            "values": self._trainee.read(),
+            "gradients": self._trainee.gradients(),
+            "sampler": None if self._sampler is None else self._sampler.get_state(),
+            "meter": self._meter.get_state(),
+            "course": self._course.get_state(),
+            "policy": self.policy.get_state(),
+            "used": self.used,
+            "last_samples": self._last_samples,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state that `get_state` gave, bit for bit.
+
+        Raises:
+            ConfigError: The state is of another search space or sampler.
+            JobError: The state is of another model.
+        """
+        self._course.set_state(state["course"])
+        self._trainee.restore(state["trainee"])
+        self._trainee.set_gradients(state["gradients"])
+        if self._sampler is not None and state["sampler"] is not None:
+            self._sampler.set_state(state["sampler"])
+        self._trainee.write(state["values"])  # after the optimizer's state, which holds older ones
+        self._meter.set_state(state["meter"])
+        self.policy.set_state(state["policy"])
+        self.used, self._last_samples = state["used"], state["last_samples"]
+
+    def _make_course(self, budget: int, rails: bool | Rails | None) -> Course[Kept]:
+        config = self.policy.config
+        # A budget shorter than the policy's decisions takes one at each step.
+        config = replace(
+            config,
+            decisions=min(config.decisions, budget),
+            rails=config.rails if rails is None else rails,
+        )
+        return Course(self.policy.space, self.policy.actions, config, budget)
+
+    def _start_values(self, hyperparameters: Sequence[str] | None) -> dict[str, float]:
+        names = self.policy.space.names
+        wanted = names if hyperparameters is None else hyperparameters
+        for name in wanted:
+            choose("hyperparameter of the policy", name, names)
+        values = {k: v for k, v in self._trainee.read().items() if k in wanted}
+        if hyperparameters is not None and set(wanted) - set(values):
+            lacking = ", ".join(sorted(set(wanted) - set(values)))
+            raise ConfigError(
+                f"the job has no {lacking}: dropout needs model= (with dropout layers), batch_size needs "
+                "batch_sampler=, the others an optimizer that has them"
+            )
+        return values
+
+    def _validate(self) -> float:
+        """The user's validation loss: NaN without one, inf if not finite. Module modes stay as they were."""
+        if self._validate_loss is None:
+            return float("nan")
+        modes = [] if self._model is None else [(m, m.training) for m in self._model.modules()]
+        loss = float(self._validate_loss())
+        for module, training in modes:
+            module.training = training
+        return loss if np.isfinite(loss) else float("inf")
+
+    def _decide(self) -> None:
+        interval = self._meter.read(self._validate())
+        if interval.criterion < 0 and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the loss is negative ({interval.criterion:.3g}): observations are log-ratios of losses and "
+                "cannot tell values below zero apart; add a constant to the loss you report",
+                stacklevel=3,
+            )
+        self._course.settle(self._trainee, interval, self.used)
+        if self._tracker is not None:
+            self._tracker.record(self.records[-1])
+        if not self.finished:
+            self._act()
+        elif self._tracker is not None:
+            self._tracker.close()
+
+    def _act(self) -> None:
+        self._trainee.write(self._course.act(self.policy.act(self._course.observation())))
+        self._arm_if_last()
+
+    def _arm_if_last(self) -> None:
+        """Has the next update measured if it is likely the interval's last."""
+        size = 1
+        if self._in_samples:
+            size = self._sampler.next_size() if self._sampler is not None else self._last_samples
+        if self.used + size >= self._course.next_end:
+            self._meter.arm()
+
+
+def _check_types(model: object, validate: object, batch_sampler: object) -> None:
+    from torch import nn
+
+    if model is not None and not isinstance(model, nn.Module):
+        raise ConfigError(f"model must be a torch module, got {type(model).__name__}")
+    if validate is not None and not callable(validate):
+        raise ConfigError(f"validate must be a function that returns a loss, got {type(validate).__name__}")
+    if batch_sampler is not None and not isinstance(batch_sampler, TunedBatchSampler):
+        raise ConfigError(f"batch_sampler must be a TunedBatchSampler, got {type(batch_sampler).__name__}")

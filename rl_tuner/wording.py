@@ -1,0 +1,161 @@
+"""Features and actions in words, for people who read what a policy does."""
+
+from __future__ import annotations
+
+import math
+
+from rl_tuner.errors import PolicyError
+from rl_tuner.features import HYPERPARAMETER_FEATURES
+from rl_tuner.space import Hyperparameter, SearchSpace
+
+_RATIOS = {
+    "val_vs_last": ("validation loss", "its last value"),
+    "val_vs_best": ("validation loss", "its best value"),
+    "val_vs_first": ("validation loss", "its first value"),
+    "train_vs_last": ("training loss", "its last value"),
+    "train_vs_best": ("training loss", "its best value"),
+    "train_vs_first": ("training loss", "its first value"),
+    "val_over_train": ("validation loss", "the training loss"),
+    "train_trend": ("training loss late in the interval", "that early in it"),
+    "grad_vs_last": ("gradient norm", "its last value"),
+    "grad_vs_first": ("gradient norm", "its first value"),
+}
+"""Features that are logarithms of a ratio: (what, over what)."""
+
+_FLAGS = {
+    "no_validation": ("the job has no validation", "the job has validation"),
+    "nonfinite": ("something was not finite", "all was finite"),
+    "rescued": ("the rails just stepped in", "no rescue"),
+}
+"""Features that are 0 or 1: (meaning of 1, meaning of 0)."""
+
+_PLAIN = {
+    "progress": "progress",
+    "next_interval": "next interval (log10 share of the budget, + 1)",
+    "train_noise": "training noise (std / mean)",
+    "update_to_weight": "update-to-weight ratio (log10, + 3)",
+    "grad_alive": "share of tensors with a gradient",
+}
+
+
+def move(h: Hyperparameter, fraction: float) -> str:
+    """What a fraction of the step does to a hyperparameter, in words: "× 3.2", "odds × 0.37"."""
+    factor = _exp(h, fraction * h.step)
+    if abs(factor - 1) < 0.005:
+        return "unchanged"
+    shown = f"{factor:.3g}" if 0.9 < factor < 1.1 else f"{factor:.2g}"
+    return f"odds × {shown}" if h.scale == "logit" else f"× {shown}"
+
+
+def feature_words(space: SearchSpace, name: str) -> str:
+    """A feature in words, as the subject of "more of it"."""
+    if name in _RATIOS:
+        return " over ".join(_RATIOS[name])
+    if name in _FLAGS:
+        return _FLAGS[name][0]
+    if name in _PLAIN:
+        return _PLAIN[name]
+    h, kind = _own(space, name)
+    return {
+        "vs_start": f"{_subject(h)} over its start value",
+        "in_bounds": h.name,
+        "available": f"the job has {h.name}",
+        "last_action": f"last change of {h.name}",
+    }[kind]
+
+
+def condition(space: SearchSpace, name: str, low: float, high: float) -> str:
+    """In words, that a feature lies in [low, high); at least one of the two is finite.
+
+    Ratios are said in per cent or as factors, a hyperparameter's place as its value, flags as what they mean.
+
+    Args:
+        space: The search space that the feature is computed over.
+        name: The feature.
+        low: Lower bound; -inf for none.
+        high: Upper bound; inf for none.
+    """
+    if name in _RATIOS:
+        return _ratio(*_RATIOS[name], low, high)
+    if name in _FLAGS:
+        return _flag(*_FLAGS[name], low, high)
+    if name in _PLAIN:
+        return _between(_PLAIN[name], *(f"{x:.2g}" if math.isfinite(x) else None for x in (low, high)))
+    h, kind = _own(space, name)
+    if kind == "vs_start":
+        scale = h.reach * (math.log(2) if h.scale == "log2" else 1.0)
+        return _ratio(_subject(h), "its start value", low * scale, high * scale)
+    if kind == "in_bounds":
+        return _between(h.name, *(_value(h, x) for x in (low, high)))
+    if kind == "available":
+        return _flag(f"the job has {h.name}", f"the job has no {h.name}", low, high)
+    return _between(
+        f"last change of {h.name}", *(f"{x:+.2g} steps" if math.isfinite(x) else None for x in (low, high))
+    )
+
+
+def _own(space: SearchSpace, name: str) -> tuple[Hyperparameter, str]:
+    """The hyperparameter that a feature is about, and which of its features it is."""
+    for h in space.hyperparameters:
+        kind = name.removeprefix(f"{h.name}_")
+        if kind in HYPERPARAMETER_FEATURES:
+            return h, kind
+    raise PolicyError(f"there is no feature {name!r} over {', '.join(space.names)}")
+
+
+def _subject(h: Hyperparameter) -> str:
+    return f"odds of {h.name}" if h.scale == "logit" else h.name
+
+
+def _exp(h: Hyperparameter, distance: float) -> float:
+    """The factor that a distance on the hyperparameter's scale stands for."""
+    return 2.0**distance if h.scale == "log2" else math.exp(distance)
+
+
+def _value(h: Hyperparameter, place: float) -> str | None:
+    """The value at a place between the bounds, -1 at `low` and 1 at `high`; None at infinity."""
+    if not math.isfinite(place):
+        return None
+    low, high = h.coordinate(h.low), h.coordinate(h.high)
+    coordinate = low + (min(max(place, -1.0), 1.0) + 1) / 2 * (high - low)
+    if h.scale == "logit":
+        return f"{1 / (1 + math.exp(-coordinate)):.2g}"
+    return f"{_exp(h, coordinate):.2g}" if h.scale == "log" else f"{_exp(h, coordinate):.3g}"
+
+
+def _between(subject: str, low: str | None, high: str | None) -> str:
+    if low is None:
+        return f"{subject} < {high}"
+    if high is None:
+        return f"{subject} \u2265 {low}"
+    return f"{subject} {low} to {high}"
+
+
+def _flag(yes: str, no: str, low: float, high: float) -> str:
+    # A flag is 0 or 1: whatever the edge, the bin that holds 1 is the one above it.
+    return yes if low <= 1 < high and low > 0 else no
+
+
+def _ratio(subject: str, reference: str, low: float, high: float) -> str:
+    """In words, that log(subject / reference) lies in [low, high)."""
+    if math.isinf(low):
+        return f"{subject} {_beyond(high, below=True)} {reference}"
+    if math.isinf(high):
+        return f"{subject} {_beyond(low, below=False)} {reference}"
+    return f"{subject} {_change(low)} to {_change(high)} of {reference}"
+
+
+def _beyond(log_ratio: float, *, below: bool) -> str:
+    """One side of a ratio: "> 10 % below", "< 5 % above", "> 4.5 ×"."""
+    ratio = math.exp(log_ratio)
+    if abs(ratio - 1) < 5e-4:
+        return "below" if below else "at or above"
+    if not 0.5 <= ratio <= 2:
+        return f"{'<' if below else '>'} {ratio:.2g} ×"
+    side, sign = ("below", ">" if below else "<") if ratio < 1 else ("above", "<" if below else ">")
+    return f"{sign} {abs(ratio - 1) * 100:.2g} % {side}"
+
+
+def _change(log_ratio: float) -> str:
+    ratio = math.exp(log_ratio)
+    return f"{ratio:.0%}" if 0.5 <= ratio <= 2 else f"{ratio:.2g} ×"

@@ -1,0 +1,66 @@
+"""What the tests of a comparison share: rows made by hand, and a suite so small that it trains at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rl_tuner.comparison import Comparison
+from rl_tuner.envs import suites
+from rl_tuner.history import Record
+from rl_tuner.results import Row
+
+
+def make_record(decision: int, used: int, best: float, lr: float = 0.1, **changes: Any) -> Record:
+    values: dict[str, Any] = {
+        "decision": decision,
+        "used": used,
+        "train_loss": best,
+        "val_loss": best,
+        "best": best,
+        "reward": 0.25,
+        "verdict": "good",
+        "values": {"lr": lr},
+    }
+    return Record(**{**values, **changes})
+
+
+def make_row(method: str = "a", job: int = 0, seed: int = 0, test_loss: float = 0.5, **changes: Any) -> Row:
+    values: dict[str, Any] = {
+        "job_name": f"toy-{job}",
+        "episode_seed": 100 * job + seed,
+        "start": {"lr": 0.1, "batch_size": 32.0},
+        "metrics": {"accuracy": 0.75},
+        "val_loss": 0.4,
+        "start_val_loss": 2.0,
+        "budget": 100,
+        "samples": 100,
+        "val_samples": 60,
+        "crashed": False,
+        "rescues": 0,
+        "return_": 1.5,
+        "records": (make_record(0, 30, 1.0), make_record(1, 100, 0.4, lr=0.01)),
+    }
+    return Row(method=method, job=job, seed=seed, test_loss=test_loss, **{**values, **changes})
+
+
+def make_comparison(**losses: list[list[float]]) -> Comparison:
+    """Test losses (jobs, seeds) by method; the first one is the baseline."""
+    methods = tuple(losses)
+    first = losses[methods[0]]
+    rows = [
+        make_row(method, job, seed, losses[method][job][seed])
+        for job in range(len(first))
+        for seed in range(len(first[0]))
+        for method in methods
+    ]
+    return Comparison(tuple(rows), methods, methods[0])
+
+
+def add_suite(monkeypatch: pytest.MonkeyPatch, name: str = "tiny", **changes: Any) -> None:
+    """A suite whose jobs train within a tenth of a second."""
+    values = {"budget": (300, 600), "lr_decades": (-1.0, 1.0), **changes}
+    family = suites.JobFamily(("wine",), ((8,), (4, 4)), **values)
+    suite = suites.Suite(name, "tiny", dict.fromkeys(suites.SPLITS, family))
+    monkeypatch.setitem(suites.SUITES, name, suite)

@@ -1,0 +1,156 @@
+"""Contracts that several implementations keep: inherit one, build yours in `make`, and its tests run."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from numpy.typing import NDArray
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+from rl_tuner.envs import TuningEnv
+from rl_tuner.rewards import CRASH_RETURN
+
+Step = tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]
+
+
+def random_actions(env: TuningEnv, seed: int) -> list[NDArray[Any]]:
+    """As many actions as the environment takes decisions, from a seeded copy of its action space."""
+    space = pickle.loads(pickle.dumps(env.action_space))
+    space.seed(seed)
+    return [space.sample() for _ in range(env.config.decisions)]
+
+
+def play(env: TuningEnv, actions: list[NDArray[Any]]) -> list[Step]:
+    """Steps until the actions or the episode end."""
+    steps: list[Step] = []
+    for action in actions:
+        steps.append(env.step(action))
+        if steps[-1][2]:
+            break
+    return steps
+
+
+def assert_same_steps(left: list[Step], right: list[Step]) -> None:
+    """Bit for bit, NaN equal to NaN."""
+    assert len(left) == len(right)
+    for (obs, *rest, info), (other_obs, *other_rest, other_info) in zip(left, right, strict=True):
+        assert obs.tobytes() == other_obs.tobytes()
+        assert rest == other_rest
+        np.testing.assert_equal(info, other_info)
+
+
+class EnvironmentContract:
+    """What every single tuning environment promises, whatever its actions and jobs."""
+
+    def make(self, **options: Any) -> TuningEnv:
+        """A fresh environment; a test's options go to its constructor."""
+        raise NotImplementedError
+
+    def test_gymnasium_finds_nothing_to_object(self) -> None:
+        gymnasium_check_env(self.make(), skip_render_check=True)
+
+    def test_stable_baselines3_finds_nothing_to_object(self) -> None:
+        sb3_check_env(self.make(), warn=True, skip_render_check=True)
+
+    def test_the_same_seed_gives_the_same_episode_bit_for_bit(self, untouched_rng: None) -> None:
+        env = self.make()
+        episodes = []
+        for seed in (7, 7, 8):
+            first, info = env.reset(seed=seed)
+            episodes.append([(first, 0.0, False, False, info), *play(env, random_actions(env, 1))])
+        assert_same_steps(episodes[0], episodes[1])
+        assert episodes[0][-1][0].tobytes() != episodes[2][-1][0].tobytes()
+
+    def test_an_episode_does_not_depend_on_global_random_state(self) -> None:
+        episodes = []
+        for noise in (1, 2):
+            with torch.random.fork_rng():
+                torch.manual_seed(noise)
+                env = self.make()
+                env.reset(seed=3)
+                episodes.append(play(env, random_actions(env, 2)))
+        assert_same_steps(*episodes)
+
+    def test_later_episodes_differ_and_follow_from_the_first_seed(self) -> None:
+        starts = []
+        for _ in range(2):
+            env = self.make()
+            env.reset(seed=4)
+            second, _ = env.reset()
+            third, _ = env.reset()
+            starts.append((second.tobytes(), third.tobytes(), env.streams.seed))
+        assert starts[0] == starts[1]
+
+    def test_an_episode_ends_terminated_never_truncated_with_the_budget_used_exactly(self) -> None:
+        env = self.make()
+        env.reset(seed=5)
+        steps = play(env, [np.zeros_like(a) for a in random_actions(env, 0)])
+        assert [s[2] for s in steps] == [False] * (len(steps) - 1) + [True]
+        assert not any(s[3] for s in steps)
+        info = steps[-1][4]
+        if not info["crashed"]:
+            assert info["samples"] == env.engine.budget
+            assert len(steps) <= env.config.decisions
+        with pytest.raises(gym.error.ResetNeeded, match="reset"):
+            env.step(env.action_space.sample())
+
+    def test_observations_and_rewards_stay_in_their_ranges_under_wild_actions(self) -> None:
+        env = self.make()
+        for seed in range(3):
+            first, _ = env.reset(seed=seed)
+            steps = play(env, random_actions(env, seed))
+            for obs in (first, *(s[0] for s in steps)):
+                assert obs in env.observation_space
+            assert all(np.isfinite(s[1]) for s in steps)
+            assert sum(s[1] for s in steps) >= CRASH_RETURN - 1e-9
+
+    def test_a_snapshot_in_mid_episode_continues_bit_for_bit_on_another_environment(self) -> None:
+        env = self.make()
+        env.reset(seed=6)
+        actions = random_actions(env, 3)
+        play(env, actions[:2])
+        state = pickle.loads(pickle.dumps(env.get_state()))
+        expected = play(env, actions[2:])
+        following, _ = env.reset()
+        other = self.make()
+        other.reset(seed=99)
+        for _ in range(2):  # twice: using a state must not change it
+            other.set_state(state)
+            assert_same_steps(play(other, actions[2:]), expected)
+        for name, tensor in other.engine.model.state_dict().items():
+            assert torch.equal(tensor, state_of_best(other)[name])
+        assert other.reset()[0].tobytes() == following.tobytes()
+
+    def test_hyperparameters_read_back_equal_from_a_snapshot(self) -> None:
+        env, other = self.make(), self.make()
+        env.reset(seed=2)
+        play(env, random_actions(env, 5)[:2])
+        other.set_state(env.get_state())
+        assert other.engine.trainee.read() == env.engine.trainee.read()
+        there = other.engine.trainee.read()
+        tuned = {k: v for k, v in other.course.values.items() if k != "batch_size"}
+        assert tuned == {k: there[k] for k in tuned}
+
+    def test_the_best_weights_are_back_at_the_end(self) -> None:
+        env = self.make()
+        env.reset(seed=1)
+        before = env.course.track.best
+        steps = play(env, random_actions(env, 4))
+        losses = [r.val_loss for r in env.records if r.verdict == "good"]
+        best = min([float(before), *losses])
+        assert steps[-1][4]["best_val_loss"] == best
+        assert env.evaluate("validation")["loss"] == best
+
+
+def state_of_best(env: TuningEnv) -> dict[str, torch.Tensor]:
+    """The best copy's tensors by name, for comparison with a model's."""
+    assert env.course.best is not None
+    model = env.engine.model
+    names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
+    return dict(zip(names, env.course.best.tensors, strict=True))

@@ -1,0 +1,190 @@
+"""``rl-tuner apply`` as a person meets it: what it prints, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+
+from rl_tuner.cli import main
+from rl_tuner.commands.apply import way_in_words
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process."""
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["rl-tuner", "apply", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def wine() -> str:
+    frame = load_wine(as_frame=True)
+    frame.data.assign(cultivar=[f"c{i}" for i in frame.target]).to_csv("wine.csv", index=False)
+    return "wine.csv"
+
+
+QUICK = ("--policy", "cosine", "--epochs", "3", "--batch-size", "16")
+
+
+def test_a_run_says_how_well_it_went_and_how_to_look_at_it(run: Run, wine: str) -> None:
+    done = run(wine, "--target", "cultivar", *QUICK)
+    assert done.code == 0
+    results = json.loads(Path("runs/apply-wine-cosine-0/results.json").read_text())
+    assert f"accuracy {results['test']['accuracy']:.4g}" in done.out
+    assert "lr  0.001 → " in done.out
+    assert "(÷ " in done.out
+    assert "runs/apply-wine-cosine-0/model.safetensors" in done.out
+    assert "tensorboard --logdir runs/apply-wine-cosine-0" in done.out
+    assert "318/318" in done.out  # the progress reaches the end of the budget
+
+
+def test_json_is_one_object_on_stdout_and_all_else_goes_to_stderr(run: Run, wine: str) -> None:
+    done = run(wine, "--target", "-1", *QUICK, "--json", "--out", "here")
+    printed = json.loads(done.out)
+    written = json.loads(Path("here/results.json").read_text())
+    assert printed == {"run": "here", **written}
+    assert "training wine under cosine" in done.err
+
+
+def test_a_second_run_gets_a_folder_of_its_own_but_a_named_one_is_never_overwritten(
+    run: Run, wine: str
+) -> None:
+    for _ in range(2):
+        assert run(wine, "--target", "cultivar", *QUICK).code == 0
+    names = sorted(path.name for path in Path("runs").iterdir())
+    assert names == ["apply-wine-cosine-0", "apply-wine-cosine-0-2"]
+    again = run(wine, "--target", "cultivar", *QUICK, "--out", "runs/apply-wine-cosine-0")
+    assert again.code == 2
+    assert "exists" in again.err
+
+
+def test_the_console_script_runs_an_own_job_from_the_current_folder() -> None:
+    Path("mine.py").write_text(
+        "import torch\nfrom rl_tuner.envs import TrainingJob\n"
+        "def job():\n"
+        "    x = torch.linspace(-1, 1, 80)[:, None]\n"
+        "    data = (x, (x[:, 0] > 0).long())\n"
+        "    return TrainingJob(torch.nn.Linear(1, 2), data, data, epochs=3, start={'batch_size': 2})\n"
+    )
+    command = "from rl_tuner.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "apply", "mine:job", "--policy", "constant", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    assert result["test"] == {}
+    assert result["samples"] == 240
+    assert Path(result["run"], "model.safetensors").is_file()
+
+
+def _table(name: str) -> list[str]:
+    rows = [[str(i), str(i * i % 7), "ab"[i % 2]] for i in range(30)]
+    match name:
+        case "text":
+            rows[3][1] = "high"
+        case "nan":
+            rows[4][0] = ""
+        case "one class":
+            rows = [[a, b, "a"] for a, b, _ in rows]
+        case "three rows":
+            rows = rows[:3]
+        case "ragged":
+            rows[5] = rows[5][:2]
+    return ["size,weight,kind", *(",".join(row) for row in rows)]
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments", "words"),
+    [
+        ("good", ["--target", "kin"], "has no 'kin' (did you mean 'kind'?): it has size, weight, kind"),
+        ("good", [], "--target is missing"),
+        ("text", ["--target", "kind"], "column 'weight' must hold numbers: row 4 holds 'high'"),
+        ("nan", ["--target", "kind"], "missing values (NaN) in column 'size'"),
+        ("one class", ["--target", "kind"], "is a in every row: there is nothing to learn"),
+        ("three rows", ["--target", "kind"], "has 3 rows: at least"),
+        ("ragged", ["--target", "kind"], "ragged.csv"),
+        ("good", ["--target", "kind", "--policy", "nonesuch"], "no policy 'nonesuch'"),
+        ("good", ["--target", "kind", "--optimizer", "adamm"], "did you mean 'adam'?"),
+        ("good", ["--target", "kind", "--lr", "-1"], "lr must be > 0"),
+        ("good", ["--target", "kind", "--hidden", "8,x"], "--hidden must be whole numbers like 64,32"),
+        ("good", ["--target", "kind", "--model", "nowhere:net"], "cannot import 'nowhere'"),
+        ("good", ["--target", "kind", "--epochs", "0.5"], "cannot hold 100 decisions"),
+        ("good", ["--target", "kind", "--task", "ranking"], "unknown task 'ranking'"),
+    ],
+)
+def test_bad_input_is_one_clear_line_exit_code_2_and_no_folder(
+    run: Run, table: str, arguments: list[str], words: str
+) -> None:
+    path = Path(f"{table.replace(' ', '-')}.csv")
+    path.write_text("\n".join(_table(table)) + "\n")
+    policy = [] if "--policy" in arguments else ["--policy", "cosine"]
+    done = run(str(path), *arguments, *policy)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert words in done.err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("absent.csv", "no such file: absent.csv"),
+        ("folder.csv", "folder.csv is not a file"),
+        ("notes.txt", "must end in .csv or .npz"),
+        ("cut.npz", "cut.npz"),
+        ("absent_module:job", "cannot import 'absent_module'"),
+    ],
+)
+def test_data_that_is_not_there_or_not_data_is_named(run: Run, data: str, words: str) -> None:
+    Path("folder.csv").mkdir()
+    Path("notes.txt").write_text("a,b\n1,2\n")
+    np.savez("whole.npz", x=np.zeros((20, 2)), y=np.arange(20) % 2)
+    Path("cut.npz").write_bytes(Path("whole.npz").read_bytes()[:200])
+    arguments = () if ":" in data else ("--target", "y")
+    done = run(data, *arguments, "--policy", "cosine")
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+    assert "Traceback" not in done.err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ((64.0, 64.0, 64.0, 64.0), "64 throughout"),
+        ((1e-3, 1e-6, 1e-6, 1e-3), "0.001 → 1e-06 (÷ 1,000)"),
+        ((0.1, 0.25, 0.1, 0.25), "0.1 → 0.25 (× 2.5)"),  # noqa: RUF001
+        ((0.0, 0.25, 0.0, 0.5), "0 → 0.25, between 0 and 0.5 on the way"),
+        ((0.1, 0.1, 0.01, 0.1), "0.1 → 0.1, between 0.01 and 0.1 on the way"),
+    ],
+)
+def test_a_hyperparameters_way_is_told_in_words(way: tuple[float, ...], words: str) -> None:
+    names = ("start", "end", "lowest", "highest")
+    assert way_in_words(dict(zip(names, way, strict=True))) == words

@@ -1,0 +1,148 @@
+"""The command line: help, errors in one line, quick imports, and one JSON object on stdout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from rl_tuner import __version__
+from rl_tuner.cli import main
+from rl_tuner.envs.suites import SUITES
+from tests.tiny import TINY
+
+COMMANDS = ("train", "apply", "compare", "inspect", "list", "bench")
+HEAVY = ("torch", "gymnasium", "stable_baselines3", "matplotlib", "sklearn", "pandas", "scipy")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Runs the command line in this process; returns the exit code."""
+    monkeypatch.setattr(sys, "argv", ["rl-tuner", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return int(caught.value.code or 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(monkeypatch, command, "--help") == 0
+    out, err = capsys.readouterr()
+    assert f"rl-tuner {command}" in out
+    assert "--help" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert err == ""
+
+
+def test_the_help_names_every_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--help") == 0
+    out = capsys.readouterr().out
+    assert all(f" {command} " in out for command in COMMANDS)
+
+
+def test_version_is_printed_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import rl_tuner, rl_tuner.agents",
+        "import sys; sys.argv = ['rl-tuner', '--help']\n"
+        "from rl_tuner.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass",
+    ],
+    ids=["import", "help"],
+)
+def test_importing_and_asking_for_help_load_nothing_heavy(code: str) -> None:
+    report = "import sys; print('loaded:', *[name for name in sys.modules if name in sys.argv_heavy])"
+    script = f"{code}\nimport sys; sys.argv_heavy = {HEAVY!r}\n{report}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split() == ["loaded:"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nope"], ["nope"]),
+        (["train", "--agent", "dqn"], ["'dqn'", "q-learning"]),
+        (["train", "--suite", "slow"], ["'slow'", "quick"]),
+        (["train", "--steps", "0"], ["steps", ">= 1"]),
+        (["train", "--steps", "many"], ["--steps"]),
+        (["train", "--stepz", "3"], ["--stepz", "--steps"]),
+        (["train", "--agent", "sarsa", "--actions", "continuous"], ["discrete"]),
+        (["train", "--hyperparameters", "lr,beta"], ["'beta'", "weight_decay"]),
+        (["train", "--checkpoint-every", "-1"], ["--checkpoint-every", ">= 0"]),
+        (["train", "--seed", "-1"], ["seed", ">= 0"]),
+        (["train", "--resume", "--out", "nothing"], ["nothing", "--resume"]),
+        (["inspect", "nope"], ["'nope'", "cosine"]),
+        (["inspect", "cosine", "--jobs", "-1"], ["--jobs", ">= 0"]),
+        (["inspect"], ["NAME|PATH"]),
+        (["list", "--colours"], ["--colours"]),
+        (["compare", "nope"], ["nope"]),
+        (["apply", "nope.csv", "--target", "y"], [""]),
+        (["bench", "nope"], ["nope"]),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
+    arguments: list[str],
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert all(word in err for word in words)
+
+
+def test_bad_input_leaves_no_run_folder_behind(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pathlib import Path
+
+    for bad in (["--steps", "0"], ["--reward", "x"], ["--checkpoint-every", "-1"], ["--resume"]):
+        assert run(monkeypatch, "train", *bad) == 2
+    assert list(Path().iterdir()) == []
+
+
+def test_a_bad_input_in_a_process_of_its_own_shows_no_traceback() -> None:
+    script = "from rl_tuner.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "inspect", "nope"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no policy 'nope'")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "--json"],
+        ["inspect", "cosine", "--json"],
+        ["train", "--agent", "q-learning", "--suite", "tiny", "--steps", "20", "--eval-jobs", "2", "--json"],
+    ],
+    ids=lambda arguments: str(arguments[0]),
+)
+def test_json_is_one_object_and_all_there_is_on_stdout(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(SUITES, "tiny", TINY)
+    assert run(monkeypatch, *arguments) == 0
+    found: Any = json.loads(capsys.readouterr().out)
+    assert isinstance(found, dict)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from comparing import add_suite, make_comparison, make_row
+from scipy import stats
+
+from rl_tuner.comparison import Comparison, compare, draw_jobs, episode_seed, load_methods
+from rl_tuner.course import CourseConfig
+from rl_tuner.envs.suites import load_suite
+from rl_tuner.errors import ConfigError, PolicyError
+from rl_tuner.features import FeatureSet
+from rl_tuner.policies import MLPPolicy
+from rl_tuner.policy_file import save_policy
+from rl_tuner.results import Row
+from rl_tuner.space import search_space
+
+INF = float("inf")
+
+
+def save_mlp(path: str, name: str = "lively", seed: int = 0) -> str:
+    space = search_space()
+    features = FeatureSet(space).names
+    g = torch.Generator().manual_seed(seed)
+    layers = [(torch.randn(5, len(features), generator=g), torch.randn(5, generator=g))]
+    policy = MLPPolicy(
+        space, "continuous", CourseConfig(decisions=5), features, {"name": name}, layers, "tanh"
+    )
+    return str(save_policy(policy, path))
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_suite(monkeypatch)
+
+
+def run(names: list[str], jobs: int = 2, seeds: int = 2, **options: object) -> Comparison:
+    return compare(load_methods(names), "tiny", "test", jobs, seeds, **options)  # type: ignore[arg-type]
+
+
+def by_pair(comparison: Comparison) -> dict[tuple[int, int], list[Row]]:
+    pairs: dict[tuple[int, int], list[Row]] = {}
+    for row in comparison.rows:
+        pairs.setdefault((row.job, row.seed), []).append(row)
+    return pairs
+
+
+def test_every_method_runs_the_same_jobs_from_the_same_start(tiny: None) -> None:
+    comparison = run(["cosine", save_mlp("p.safetensors")])
+    pairs = by_pair(comparison)
+    assert set(pairs) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    for rows in pairs.values():
+        assert [row.method for row in rows] == ["constant", "cosine", "lively"]
+        for same in ("episode_seed", "job_name", "start", "start_val_loss", "budget"):
+            assert len({str(getattr(row, same)) for row in rows}) == 1, same
+    starts = [rows[0].start_val_loss for rows in pairs.values()]
+    assert len(set(starts)) == 4  # and other initial weights for every pair
+
+
+def test_every_method_uses_the_budget_to_the_last_sample_and_its_validation_is_counted(tiny: None) -> None:
+    comparison = run(["cosine", save_mlp("p.safetensors")], jobs=1)
+    assert all(row.samples == row.budget for row in comparison.rows)
+    held_out = len(load_suite("tiny").family("test").sample(np.random.default_rng(0)).build().validation[1])  # type: ignore[index,arg-type]
+    for row in comparison.rows:
+        assert row.val_samples == held_out * (1 + len(row.records))
+    assert [s.samples for s in comparison.summaries] == [comparison.summaries[0].samples] * 3
+
+
+def test_schedules_move_the_lr_only_and_a_learned_policy_may_move_the_rest(tiny: None) -> None:
+    comparison = run(["cosine", save_mlp("p.safetensors")], jobs=1, seeds=1)
+    moved = {row.method: set(row.records[-1].values) for row in comparison.rows}
+    assert moved["constant"] == moved["cosine"] == {"lr"}
+    assert {"lr", "batch_size"} < moved["lively"]
+    constant = comparison.of("constant")[0]
+    assert {record.values["lr"] for record in constant.records} == {constant.start["lr"]}
+
+
+def test_a_method_compared_with_itself_shows_no_difference(tiny: None) -> None:
+    path = save_mlp("p.safetensors")
+    comparison = compare(load_methods([path, path], path), "tiny", jobs=2, seeds=2, baseline="lively")
+    first, second = comparison.summaries
+    assert (first.method, second.method) == ("lively", "lively-2")
+    assert second.log_ratio.mean == second.log_ratio.low == second.log_ratio.high == 0
+    assert second.verdict == "no difference shown"
+    assert second.share_below == 0.5
+    assert second.test_loss == first.test_loss
+
+
+def test_what_a_method_gets_does_not_depend_on_who_else_is_compared(tiny: None) -> None:
+    path = save_mlp("p.safetensors")
+    alone, together = run([path], jobs=1), run(["plateau", path, "cosine"], jobs=1)
+    assert alone.of("lively") == together.of("lively")
+
+
+def test_more_jobs_and_seeds_keep_the_first_ones(tiny: None) -> None:
+    few, many = run(["cosine"], jobs=1, seeds=1), run(["cosine"], jobs=2, seeds=2)
+    assert {row.key for row in few.rows} < {row.key for row in many.rows}
+    assert few.of("cosine") == many.of("cosine")[:1]
+
+
+def test_rows_that_are_done_are_not_run_again_and_the_result_is_the_same(tiny: None) -> None:
+    whole = run(["cosine"])
+    new: list[Row] = []
+    rest = run(["cosine"], done_rows=whole.rows[:3], on_row=new.append)
+    assert rest.rows == whole.rows
+    assert new == list(whole.rows[3:])
+
+
+def test_another_seed_draws_other_jobs(tiny: None) -> None:
+    assert draw_jobs("tiny", "test", 3, 0) != draw_jobs("tiny", "test", 3, 1)
+    assert draw_jobs("tiny", "test", 3, 0) == draw_jobs("tiny", "test", 5, 0)[:3]
+
+
+def test_episode_seeds_differ_by_seed_job_and_repetition() -> None:
+    seeds = [episode_seed(a, b, c) for a in range(4) for b in range(4) for c in range(4)]
+    assert len(set(seeds)) == 64
+
+
+def test_a_comparison_leaves_global_randomness_alone(tiny: None, untouched_rng: None) -> None:
+    run(["cosine", save_mlp("p.safetensors")], jobs=1, seeds=1)
+
+
+def test_a_crashed_run_counts_and_is_scored_with_its_best_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_suite(monkeypatch, lr_decades=(30.0, 30.0), optimizers=("sgd",))
+    comparison = run(["cosine"], jobs=1)
+    summary = comparison.summaries[0]
+    assert summary.crashes == summary.runs == 2
+    assert summary.samples < summary.budget
+    for row in comparison.rows:  # nothing trained: the best weights are those before training
+        assert row.val_loss == row.start_val_loss
+        assert row.test_loss == pytest.approx(row.start_val_loss, rel=0.5)
+
+
+def test_summaries_computed_by_hand() -> None:
+    comparison = make_comparison(
+        constant=[[1.0, 3.0], [4.0, 4.0], [3.0, 9.0]], x=[[0.5, 1.5], [4, 4], [9, 3]]
+    )
+    constant, x = comparison.summaries
+    assert constant.test_loss.mean == pytest.approx(4)  # of 2, 4, 6
+    assert constant.test_loss.half_width == pytest.approx(stats.t.ppf(0.975, 2) * 2 / np.sqrt(3))
+    assert constant.median_test_loss.mean == 3.5
+    # Per job: both halved, both equal, and one tripled while the other fell to a third.
+    assert x.log_ratio.mean == pytest.approx(-np.log(2) / 3)
+    assert x.log_ratio.n == 3
+    assert x.share_below == pytest.approx((2 + 1 + 1) / 6)
+    assert (x.runs, x.budget, x.samples, x.val_samples) == (6, 600, 600, 360)
+    assert constant.verdict == ""
+
+
+@pytest.mark.parametrize(("factor", "word"), [(0.5, "better"), (2.0, "worse")])
+def test_a_steady_ratio_is_called_by_its_name(factor: float, word: str) -> None:
+    base = [[1.0, 1.2], [5.0, 5.5], [20.0, 30.0]]
+    noise = np.array([[1.01, 0.99], [1.02, 1.0], [0.97, 1.03]])
+    comparison = make_comparison(constant=base, x=(np.array(base) * factor * noise).tolist())
+    assert comparison.summaries[1].verdict == word
+    assert np.exp(comparison.summaries[1].log_ratio.mean) == pytest.approx(factor, rel=0.02)
+
+
+def test_noise_is_not_called_better() -> None:
+    rng = np.random.default_rng(0)
+    words = []
+    for _ in range(200):
+        a, b = rng.lognormal(size=(2, 5, 1)).tolist()
+        words.append(make_comparison(constant=a, x=b).summaries[1].verdict)
+    assert 0.90 <= words.count("no difference shown") / 200 <= 0.99
+
+
+def test_a_single_run_says_nothing() -> None:
+    summary = make_comparison(constant=[[1.0]], x=[[0.1]]).summaries[1]
+    assert summary.verdict == "too few runs"
+    assert summary.log_ratio.mean == pytest.approx(np.log(0.1))
+
+
+def test_an_infinite_test_loss_is_counted_and_never_dropped() -> None:
+    comparison = make_comparison(constant=[[1.0], [1.0], [1.0]], x=[[0.1], [0.1], [INF]])
+    x = comparison.summaries[1]
+    assert x.not_finite == 1
+    assert x.test_loss.mean == x.log_ratio.mean == INF
+    assert np.isnan(x.log_ratio.low)
+    assert x.verdict == "no difference shown"
+    assert x.share_below == pytest.approx(2 / 3)
+
+
+def test_a_metric_is_averaged_over_the_jobs_that_have_it() -> None:
+    rows = (
+        make_row("a", 0, metrics={"accuracy": 0.5}),
+        make_row("a", 1, metrics={"accuracy": 0.7}),
+        make_row("a", 2, metrics={"r2": 0.9}),
+    )
+    metrics = Comparison(rows, ("a",), "a").summaries[0].metrics
+    assert metrics["accuracy"].mean == pytest.approx(0.6)
+    assert (metrics["accuracy"].n, metrics["r2"].n) == (2, 1)
+
+
+def test_methods_are_named_after_what_they_are_and_the_baseline_comes_along() -> None:
+    Path("a").mkdir()
+    paths = [save_mlp("a/policy.safetensors", "my run/1"), save_mlp("b.safetensors", "my run/1")]
+    assert list(load_methods(["cosine", *paths])) == ["constant", "cosine", "my-run-1", "my-run-1-2"]
+    assert list(load_methods(["plateau", "constant"])) == ["plateau", "constant"]
+
+
+def test_unknown_methods_settings_and_baselines_are_refused(tiny: None) -> None:
+    with pytest.raises(PolicyError, match="no policy 'cosin'"):
+        load_methods(["cosin"])
+    with pytest.raises(ConfigError, match="no methods to compare"):
+        load_methods([])
+    with pytest.raises(ConfigError, match="jobs must be >= 1, got 0"):
+        run(["cosine"], jobs=0)
+    with pytest.raises(ConfigError, match="seeds must be >= 1, got 0"):
+        run(["cosine"], seeds=0)
+    with pytest.raises(ConfigError, match="the baseline 'x' is not among the methods constant, cosine"):
+        run(["cosine"], baseline="x")

@@ -1,0 +1,325 @@
+"""Learning runs: settings, logs, checkpoints, and the final judgement."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rl_tuner import judging
+from rl_tuner.checkpoint import read_checkpoint, write_checkpoint
+from rl_tuner.config import to_dict
+from rl_tuner.envs.suites import SUITES
+from rl_tuner.envs.tuning_env import TuningEnv
+from rl_tuner.errors import ConfigError
+from rl_tuner.judging import Judgement, evaluate, finish, judge
+from rl_tuner.learning import AGENTS, Learner, LearningConfig, Standing
+from rl_tuner.policy_file import load_policy
+from rl_tuner.rollout import Episode, run_episode
+from rl_tuner.runs import RunDirectory
+from tests.tiny import TINY
+
+SMALL = {"suite": "tiny", "decisions": 10, "intervals": "uniform", "hyperparameters": ("lr",), "eval_jobs": 2}
+"""Each episode is 10 decisions with an update or two between them."""
+
+
+@pytest.fixture(autouse=True)
+def tiny_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SUITES, "tiny", TINY)
+
+
+def config(**options: Any) -> LearningConfig:
+    return LearningConfig(**{**SMALL, "agent": "q-learning", "steps": 560, **options})
+
+
+def start(settings: LearningConfig, path: str, resume: bool = False, seconds: float = 1e9) -> Learner:
+    run = RunDirectory(path, to_dict(settings), resume=resume, may_change=("steps",))
+    return Learner(settings, run, checkpoint_seconds=seconds)
+
+
+def learn(settings: LearningConfig, path: str, resume: bool = False) -> bytes:
+    """Runs to the end; returns the policy file."""
+    learner = start(settings, path, resume)
+    learner.fit()
+    finish(learner, Judgement((1.0, 2.0), (0.0, 0.5)))
+    return (Path(path) / "policy.safetensors").read_bytes()
+
+
+def interrupt_after(episodes: int) -> Callable[[Standing], None]:
+    left = [episodes]
+
+    def on_episode(_: Standing) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    return on_episode
+
+
+def events(path: Path) -> EventAccumulator:
+    return EventAccumulator(str(path), size_guidance={"scalars": 0}).Reload()
+
+
+@pytest.mark.parametrize(
+    ("agent", "actions"), [("ppo", "continuous"), ("q-learning", "discrete"), ("sarsa", "discrete")]
+)
+def test_each_agent_has_its_own_default_actions(agent: str, actions: str) -> None:
+    assert LearningConfig(agent=agent).actions == actions
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"agent": "dqn"}, ["agent", "'dqn'", "q-learning"]),
+        ({"agent": "sarsa", "actions": "continuous"}, ["sarsa", "discrete", "continuous"]),
+        ({"actions": "both"}, ["actions", "'both'"]),
+        ({"suite": "quik"}, ["suite", "'quik'", "'quick'"]),
+        ({"reward": "loss"}, ["reward", "'loss'", "log_improvement"]),
+        ({"hyperparameters": ("lr", "beta")}, ["hyperparameter", "'beta'"]),
+        ({"hyperparameters": ()}, ["at least one"]),
+        ({"steps": 0}, ["steps", ">= 1", "0"]),
+        ({"decisions": 0}, ["decisions", ">= 1", "0"]),
+        ({"intervals": "even"}, ["intervals", "'even'", "uniform"]),
+        ({"eval_jobs": 1}, ["eval_jobs", ">= 2", "1"]),
+        ({"seed": -1}, ["seed", ">= 0", "-1"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_the_limit(
+    options: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        LearningConfig(**options)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_every_setting_reaches_the_environment() -> None:
+    env = config(reward="best_improvement", rails=False).make_env("train")
+    assert env.space.names == ("lr",)
+    assert (env.config.decisions, env.config.reward) == (10, "best_improvement")
+    assert (env.config.intervals, env.config.rails) == ("uniform", False)
+    assert env.actions.kind == "discrete"
+
+
+@pytest.mark.parametrize(("agent", "steps"), [("q-learning", 50), ("ppo", 10)])
+def test_the_same_seed_gives_the_same_policy_file_byte_for_byte(agent: str, steps: int) -> None:
+    settings = config(agent=agent, steps=steps, seed=3)
+    assert learn(settings, "a/run") == learn(settings, "b/run")
+
+
+@pytest.mark.parametrize("agent", ["q-learning", "sarsa"])
+@pytest.mark.parametrize("episodes", [20, 53])  # while bins are still unknown, and with tables in use
+def test_an_interrupted_tabular_run_ends_as_if_it_had_not_been(agent: str, episodes: int) -> None:
+    whole = learn(config(agent=agent), "whole/run")
+    learner = start(config(agent=agent), "cut/run")
+
+    def on_episode(_: Standing) -> None:
+        if learner.agent.episodes == episodes:
+            learner.save()
+        if learner.agent.episodes == episodes + 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learner.fit(on_episode)
+    # Starting anew would end the same way, so: it does go on from where it was.
+    assert start(config(agent=agent), "cut/run", resume=True).agent.episodes == episodes
+    assert learn(config(agent=agent), "cut/run", resume=True) == whole
+
+
+def test_what_came_after_the_last_checkpoint_is_all_that_is_lost() -> None:
+    learner = start(config(), "run", seconds=0.0)
+    seen: list[int] = []
+
+    def on_episode(now: Standing) -> None:
+        seen.append(now.steps)
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learner.fit(on_episode)
+    assert start(config(), "run", resume=True).agent.steps == seen[-1]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew() -> None:
+    learner = start(config(steps=20), "run", seconds=1e9)
+    with pytest.raises(KeyboardInterrupt):
+        learner.fit(interrupt_after(2))
+    assert start(config(steps=20), "run", resume=True).agent.steps == 0
+
+
+def test_ppo_goes_on_from_its_last_update() -> None:
+    settings = config(agent="ppo", steps=900)
+    learner = start(settings, "run", seconds=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        learner.fit(interrupt_after(50))  # 500 steps: one update, at 400
+    again = start(settings, "run", resume=True)
+    assert 400 <= again.agent.steps < 500
+    again.fit()
+    assert again.agent.steps >= 900
+
+
+def test_a_finished_run_can_be_given_more_steps_and_otherwise_stands_still() -> None:
+    learn(config(steps=50), "run")
+    assert start(config(steps=50), "run", resume=True).fit().episodes == 5
+    assert start(config(steps=80), "run", resume=True).fit().episodes == 8
+
+
+@pytest.mark.usefixtures("untouched_rng")
+@pytest.mark.parametrize("agent", list(AGENTS))
+def test_learning_leaves_the_global_random_state_alone(agent: str) -> None:
+    start(config(agent=agent, steps=30), "run").fit()
+
+
+def test_tensorboard_shows_every_episode_once_also_after_an_interruption() -> None:
+    learner = start(config(steps=60), "run", seconds=1e9)
+    with pytest.raises(KeyboardInterrupt):
+        learner.fit(interrupt_after(4))  # these four are run again: there was no checkpoint
+    standings: list[Standing] = []
+    start(config(steps=60), "run", resume=True).fit(standings.append)
+    log = events(Path("run"))
+    shown = log.Scalars("episode/mean_return")
+    assert [event.step for event in shown] == [now.steps for now in standings]
+    np.testing.assert_allclose([e.value for e in shown], [now.mean_return for now in standings], rtol=1e-6)
+    assert {"episode/return", "episode/crash_rate", "agent/epsilon"} <= set(log.Tags()["scalars"])
+
+
+def test_the_mean_return_is_that_of_the_episodes_shown() -> None:
+    standings: list[Standing] = []
+    start(config(steps=40), "run").fit(standings.append)
+    returns = [event.value for event in events(Path("run")).Scalars("episode/return")]
+    expected = [np.mean(returns[: i + 1]) for i in range(len(returns))]
+    np.testing.assert_allclose([now.mean_return for now in standings], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("agent", ["q-learning", "ppo"])
+def test_some_episodes_are_logged_decision_by_decision(agent: str) -> None:
+    start(config(agent=agent, steps=100), "run").fit()
+    folders = sorted(Path("run/episodes").iterdir())
+    assert len(folders) >= 10
+    log = events(folders[-1])
+    rewards = log.Scalars("reward")
+    assert [event.step for event in rewards] == sorted({event.step for event in rewards})
+    assert 1 <= len(rewards) <= 10
+    total = {e.step: e.value for e in events(Path("run")).Scalars("episode/return")}
+    assert any(abs(sum(e.value for e in rewards) - value) < 1e-4 for value in total.values())
+    assert {"hyperparameters/lr", "loss/train", "loss/validation"} <= set(log.Tags()["scalars"])
+
+
+def test_the_judgement_runs_both_policies_on_the_same_validation_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[tuple[str, int, str]] = []
+
+    def spy(env: TuningEnv, policy: Any, seed: int) -> Episode:
+        episode = run_episode(env, policy, seed)
+        ran.append((policy.name, seed, episode.job))
+        return episode
+
+    monkeypatch.setattr(judging, "run_episode", spy)
+    learner = start(config(steps=30), "run")
+    learner.fit()
+    done: list[int] = []
+    judge(learner, done.append)
+    assert done == [1, 2, 3, 4]
+    trained = [(seed, job) for name, seed, job in ran if name == "q-learning"]
+    untrained = [(seed, job) for name, seed, job in ran if name == "untrained"]
+    assert trained == untrained
+    assert len({seed for seed, _ in trained}) == 2
+    assert all(job.startswith("wine") for _, job in trained)
+
+
+def test_evaluation_is_the_return_of_each_jobs_own_episode() -> None:
+    policy = start(config(), "run").untrained
+    expected = []
+    for seed in (5, 6):
+        env = TuningEnv.for_policy(policy, suite="tiny", split="validation")
+        observation, _ = env.reset(seed=seed)
+        total, terminated = 0.0, False
+        while not terminated:
+            observation, reward, terminated, _, _ = env.step(policy.act(observation))
+            total += reward
+        expected.append(total)
+    assert evaluate(policy, "tiny", "validation", [5, 6]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_difference_is_paired() -> None:
+    estimates = Judgement((1.0, 11.0, 21.0), (0.0, 10.0, 20.0)).estimates
+    difference = estimates["difference"]
+    assert (difference.mean, difference.low, difference.high) == pytest.approx((1, 1, 1))
+    assert estimates["trained"].high - estimates["trained"].low > 10
+
+
+def test_the_policy_file_says_where_it_comes_from() -> None:
+    settings = config(steps=50, seed=7)
+    learn(settings, "runs/mine")
+    known: Any = load_policy("runs/mine/policy.safetensors")
+    known = known.provenance
+    assert known["name"] == "mine"
+    assert known["command"] == settings.command
+    assert (known["suite"], known["split"], known["seed"]) == ("tiny", "train", 7)
+    assert (known["steps"], known["episodes"]) == (50, 5)
+    assert known["versions"]["torch"] == torch.__version__
+    assert known["validation"]["trained"]["mean"] == 1.5
+    results = json.loads(Path("runs/mine/results.json").read_text())
+    assert results["validation"]["returns"] == {"trained": [1.0, 2.0], "untrained": [0.0, 0.5]}
+
+
+def test_a_checkpoint_round_trips_tensors_and_plain_types() -> None:
+    state = {"agent": {"x": torch.arange(3), "big": 2**100, "none": None}, "recent": [[1.5, True]]}
+    write_checkpoint(Path("c.pt"), state)
+    back = read_checkpoint(Path("c.pt"), ("agent", "recent"))
+    assert torch.equal(back["agent"].pop("x"), torch.arange(3))
+    assert back == {"agent": {"big": 2**100, "none": None}, "recent": [[1.5, True]]}
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path("exploded").touch, ())
+
+
+@pytest.mark.parametrize("fault", ["empty", "truncated", "text", "pickle", "code", "other keys", "missing"])
+def test_a_damaged_or_foreign_checkpoint_is_refused_and_never_executed(fault: str) -> None:
+    path = Path("c.pt")
+    write_checkpoint(path, {"agent": {"x": torch.zeros(100)}, "recent": []})
+    whole = path.read_bytes()
+    faults: dict[str, Callable[[], object]] = {
+        "empty": lambda: path.write_bytes(b""),
+        "truncated": lambda: path.write_bytes(whole[: len(whole) // 2]),
+        "text": lambda: path.write_bytes(b"this is no checkpoint"),
+        "pickle": lambda: path.write_bytes(pickle.dumps({"agent": _Bomb(), "recent": []})),
+        "code": lambda: torch.save({"agent": _Bomb(), "recent": []}, path),
+        "other keys": lambda: write_checkpoint(path, {"model": {}}),
+        "missing": path.unlink,
+    }
+    faults[fault]()
+    with pytest.raises(ConfigError, match=r"c\.pt.*delete it to start anew"):
+        read_checkpoint(path, ("agent", "recent"))
+    assert not Path("exploded").exists()
+
+
+def test_a_checkpoint_of_another_agent_is_refused() -> None:
+    learn(config(steps=20), "run")
+    with pytest.raises(ConfigError, match="'q-learning'"):
+        Learner(config(agent="sarsa"), RunDirectory("other", {})).agent.set_state(
+            read_checkpoint(Path("run/checkpoint.pt"), ("agent",))["agent"]
+        )
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint(Path("c.pt"), {"agent": 1})
+    before = Path("c.pt").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ConfigError, match="No space left"):
+        write_checkpoint(Path("c.pt"), {"agent": 2})
+    assert Path("c.pt").read_bytes() == before
+    assert [p.name for p in Path().iterdir()] == ["c.pt"]
