@@ -22,7 +22,23 @@ from rl_tuner.space import HYPERPARAMETERS
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(outputs, targets) → mean loss over the batch."""
 
-LOSSES: dict[str, Loss] = {"classification": functional.cross_entropy, "regression": functional.mse_loss}
+
+
+def mean_squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of predictions shaped like the targets.
+
+    Raises:
+        JobError: They are shaped otherwise; torch would broadcast (n, 1) on (n,) to a wrong (n, n).
+    """
+    if outputs.shape != targets.shape:
+        raise JobError(
+            f"the model's outputs have shape {tuple(outputs.shape)}, the targets {tuple(targets.shape)}: "
+            "make them alike (nn.Flatten(0) turns (n, 1) into (n,))"
+        )
+    return functional.mse_loss(outputs, targets)
+
+
+LOSSES: dict[str, Loss] = {"classification": functional.cross_entropy, "regression": mean_squared_error}
 OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {"momentum": 0.9}),
     "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),

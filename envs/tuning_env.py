@@ -178,7 +178,7 @@ class TuningEnv(gym.Env[Observation, Action]):
         self._start(source, streams)
         engine = self.engine
         start = {k: v for k, v in engine.trainee.read().items() if k not in engine.job.fixed}
-        self.course.begin(engine.trainee, start, engine.validate())
+        self.course.begin(engine.trainee, start, engine.validate(), engine.trainee.limits())
         return self.course.observation(), self._info("good")
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

@@ -125,15 +125,22 @@ class Course(Generic[K]):
         self.good: K | None = None
         self.best: K | None = None
 
-    def begin(self, trainee: Restorable[K], start: Mapping[str, float], val_loss: float) -> None:
+    def begin(
+        self,
+        trainee: Restorable[K],
+        start: Mapping[str, float],
+        val_loss: float,
+        limits: Mapping[str, float] | None = None,
+    ) -> None:
         """Starts the course at the job's own hyperparameters.
 
         Args:
             trainee: What is trained; its state is kept as the first good and best one.
             start: The start values; hyperparameters not named here are not tuned.
             val_loss: Validation loss before training; NaN if the job has no validation.
+            limits: Upper bounds of this job (see `SearchSpace.anchor`).
         """
-        self.anchor = self.space.anchor(start)
+        self.anchor = self.space.anchor(start, limits)
         self.track = self._before = Track.begin(val_loss)
         self._interval = Interval(val_loss=val_loss)
         self.good = self.best = trainee.keep()

@@ -125,7 +125,7 @@ def log_level(value: Value, first: Value) -> Value:
     NaN (not measured) and infinite values count as WORST.
     """
     level = log_ratio(value, first, first)
-    return pick(np.isnan(level), WORST, np.clip(level, BEST, WORST))
+    return pick(np.isnan(level), WORST, np.minimum(np.maximum(level, BEST), WORST))
 
 
 @dataclass(frozen=True, slots=True)

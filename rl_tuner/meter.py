@@ -128,7 +128,7 @@ class Meter:
             self.arm()
 
     def _join(self) -> None:
-        tensors = [loss.reshape(()) for loss in self._losses if isinstance(loss, torch.Tensor)]
+        tensors = [loss if loss.ndim == 0 else loss.reshape(()) for loss in self._losses if isinstance(loss, torch.Tensor)]
         if len(tensors) == len(self._losses):
             self._chunks.append(torch.stack(tensors))
         else:
@@ -153,12 +153,12 @@ class Meter:
     def _after_step(self, *_: object) -> None:
         moved = [p for p in self._parameters() if p.grad is not None]
         if moved and len(moved) == len(self._before):
-            grads = _norms([p.grad for p in moved if p.grad is not None])
-            weights = _norms(moved)
-            updates = _norms([p - old for p, old in zip(moved, self._before, strict=True)])
-            alive = (grads > ALIVE * weights).float().mean()
-            total = torch.linalg.vector_norm
-            self._norms = torch.stack([total(grads), alive, total(updates), total(weights)])
+            gradients = [p.grad for p in moved if p.grad is not None]
+            updates = torch._foreach_sub(moved, self._before)
+            norms = _norms([*gradients, *updates, *moved]).view(3, -1)
+            alive = (norms[0] > ALIVE * norms[2]).float().mean()
+            gradient, update, weights = torch.linalg.vector_norm(norms, dim=1)
+            self._norms = torch.stack([gradient, alive, update, weights])
         self._before = []
         self.disarm()
 
@@ -168,4 +168,6 @@ def _norms(tensors: list[torch.Tensor]) -> torch.Tensor:
     dense = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     norms = torch._foreach_norm(dense)
     device = norms[0].device
+    if all(n.dtype == torch.float32 and n.device == device for n in norms):
+        return torch.stack(norms)
     return torch.stack([n.float().to(device) for n in norms])

@@ -62,7 +62,7 @@ class TunedBatchSampler:
         return size + 1 if self._left - size == 1 else size
 
     def draw(self) -> NDArray[np.int64]:
-        """The next batch of indices, shape (next_size(),); empty at the end of the stream."""
+        """The next batch of indices, shape (next_size(),), not to be written to; empty at the end."""
         size = self.next_size()
         if self._left is not None:
             self._left -= size

@@ -161,7 +161,9 @@ class SearchSpace:
     def __len__(self) -> int:
         return len(self.hyperparameters)
 
-    def anchor(self, start: Mapping[str, float | None]) -> Anchor:
+    def anchor(
+        self, start: Mapping[str, float | None], limits: Mapping[str, float] | None = None
+    ) -> Anchor:
         """Fixes the start values that offsets are counted from.
 
         A start value outside of the bounds widens them to itself: a user's own setting is never refused
@@ -169,6 +171,8 @@ class SearchSpace:
 
         Args:
             start: A value for each name the job has; None or absent for one it lacks.
+            limits: Upper bounds of this job, where they are below the space's own: a batch is no larger
+                than the dataset.
 
         Raises:
             ConfigError: A value that its scale cannot hold.
@@ -181,7 +185,8 @@ class SearchSpace:
                 continue
             values[i], coordinate[i] = value, h.coordinate(value)
             low[i] = np.clip(h.coordinate(h.low) - coordinate[i], -h.reach, 0)
-            high[i] = np.clip(h.coordinate(h.high) - coordinate[i], 0, h.reach)
+            highest = min(h.high, (limits or {}).get(h.name, h.high))
+            high[i] = np.clip(h.coordinate(highest) - coordinate[i], 0, h.reach)
         return Anchor(values, coordinate, low, high, ~np.isnan(values))
 
     def values(self, anchor: Anchor, offset: Array) -> dict[str, float]:
@@ -198,7 +203,7 @@ class SearchSpace:
     def position(self, anchor: Anchor, offset: Array) -> Array:
         """Where an offset lies between the bounds: -1 at `low`, 1 at `high`; 0 where lacking."""
         place = 2 * (anchor.coordinate + offset - self._lows) / (self._highs - self._lows) - 1
-        return np.where(anchor.available, np.clip(place, -1, 1), 0.0)
+        return np.where(anchor.available, np.minimum(np.maximum(place, -1.0), 1.0), 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """The space as plain JSON-able types."""

@@ -63,12 +63,14 @@ class Trainee:
         self._start_groups: list[dict[str, float]] = [
             {k: _number(g[k]) for k in ("lr", "weight_decay") if k in g} for g in optimizer.param_groups
         ]
+        # The group whose learning rate is "the" one: the first that has any.
+        self._lead = next((i for i, g in enumerate(self._start_groups) if g["lr"] > 0), 0)
         self._start_rates = [_rate(layer) for layer in self._dropouts]
 
     def read(self) -> dict[str, float]:
         """The present value of each hyperparameter that is there."""
         group = self.optimizer.param_groups[0]
-        values = {"lr": _number(group["lr"])}
+        values = {"lr": _number(self.optimizer.param_groups[self._lead]["lr"])}
         if "weight_decay" in group:
             values["weight_decay"] = max(_number(g["weight_decay"]) for g in self.optimizer.param_groups)
         if "momentum" in group:
@@ -80,6 +82,10 @@ class Trainee:
         if self.sampler is not None:
             values["batch_size"] = float(self.sampler.batch_size)
         return values
+
+    def limits(self) -> dict[str, float]:
+        """Upper bounds that the job itself sets: a batch is no larger than the dataset."""
+        return {} if self.sampler is None else {"batch_size": float(self.sampler.size)}
 
     def write(self, values: Mapping[str, float]) -> None:
         """Sets the named hyperparameters.
@@ -103,7 +109,7 @@ class Trainee:
     def _write_scaled(self, name: str, value: float) -> None:
         # Groups keep their ratio to the largest start value: a group without weight decay stays without.
         starts = [group.get(name, 0.0) for group in self._start_groups]
-        reference = starts[0] if name == "lr" else max(starts)
+        reference = starts[self._lead] if name == "lr" else max(starts)
         for group, start in zip(self.optimizer.param_groups, starts, strict=False):
             if name not in group:
                 continue

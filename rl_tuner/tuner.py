@@ -100,7 +100,7 @@ class Tuner:
         self._warned = False
         self.used = 0
         start = self._start_values(hyperparameters)
-        self._course.begin(self._trainee, start, self._validate())
+        self._course.begin(self._trainee, start, self._validate(), self._trainee.limits())
         self.policy.reset(seed)
         self._act()
 

@@ -29,11 +29,15 @@ _FLAGS = {
 }
 """Features that are 0 or 1: (meaning of 1, meaning of 0)."""
 
+_POWERS = {
+    "next_interval": ("next interval's share of the budget", 1),
+    "update_to_weight": ("update-to-weight ratio", 3),
+}
+"""Features that are log10 of something plus a constant: (what, the constant)."""
+
 _PLAIN = {
     "progress": "progress",
-    "next_interval": "next interval (log10 share of the budget, + 1)",
     "train_noise": "training noise (std / mean)",
-    "update_to_weight": "update-to-weight ratio (log10, + 3)",
     "grad_alive": "share of tensors with a gradient",
 }
 
@@ -53,6 +57,8 @@ def feature_words(space: SearchSpace, name: str) -> str:
         return " over ".join(_RATIOS[name])
     if name in _FLAGS:
         return _FLAGS[name][0]
+    if name in _POWERS:
+        return _POWERS[name][0]
     if name in _PLAIN:
         return _PLAIN[name]
     h, kind = _own(space, name)
@@ -79,6 +85,11 @@ def condition(space: SearchSpace, name: str, low: float, high: float) -> str:
         return _ratio(*_RATIOS[name], low, high)
     if name in _FLAGS:
         return _flag(*_FLAGS[name], low, high)
+    if name in _POWERS:
+        subject, plus = _POWERS[name]
+        return _between(
+            subject, *(f"{10 ** (x - plus):.2g}" if math.isfinite(x) else None for x in (low, high))
+        )
     if name in _PLAIN:
         return _between(_PLAIN[name], *(f"{x:.2g}" if math.isfinite(x) else None for x in (low, high)))
     h, kind = _own(space, name)

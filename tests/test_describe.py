@@ -82,6 +82,8 @@ def test_batch_sizes_double_and_probabilities_move_in_odds() -> None:
         ("val_vs_best", math.log(0.9), math.log(1.2), "validation loss 90% to 120% of its best value"),
         ("val_vs_first", -INF, math.log(0.1), "validation loss < 0.1 × its first value"),
         ("grad_vs_first", math.log(4.5), INF, "gradient norm > 4.5 × its first value"),
+        ("update_to_weight", 0.0, 1.0, "update-to-weight ratio 0.001 to 0.01"),
+        ("next_interval", -INF, 0.0, "next interval's share of the budget < 0.1"),
         ("rescued", 0.5, INF, "the rails just stepped in"),
         ("rescued", -INF, 0.5, "no rescue"),
         ("no_validation", 1.0, INF, "the job has no validation"),

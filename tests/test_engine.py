@@ -310,3 +310,10 @@ def test_what_cannot_be_built_is_an_error_of_ours() -> None:
         ReferenceEngine(small_job(test=None), Streams(0)).evaluate("test")
     with pytest.raises(ConfigError, match="'tset'"):
         ReferenceEngine(small_job(), Streams(0)).evaluate("tset")
+
+
+def test_predictions_of_another_shape_than_the_targets_are_refused_not_broadcast() -> None:
+    x, y = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), torch.zeros(20)
+    job = TrainingJob(nn.Linear(3, 1), (x, y), (x, y), task="regression")
+    with pytest.raises(JobError, match=r"outputs have shape \(20, 1\), the targets \(20,\)"):
+        ReferenceEngine(job, Streams(0)).validate()

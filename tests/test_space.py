@@ -273,3 +273,10 @@ def test_a_search_space_of_wrong_names_is_refused(names: Any, message: str) -> N
 def test_a_malformed_description_of_a_space_is_refused(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SearchSpace.from_dict(data)
+
+
+def test_a_job_limits_its_own_batch_size() -> None:
+    space = search_space(["lr", "batch_size"])
+    anchor = space.anchor({"lr": 0.1, "batch_size": 64}, {"batch_size": 106})
+    assert space.values(anchor, anchor.high)["batch_size"] == 106
+    assert space.values(anchor, space.anchor({"lr": 0.1, "batch_size": 64}).high)["batch_size"] == 1024

@@ -387,3 +387,18 @@ def test_an_optimizer_without_the_entry_has_no_such_hyperparameter(name: str) ->
 def test_what_is_no_optimizer_is_refused_by_type(optimizer: Any) -> None:
     with pytest.raises(ConfigError, match=f"must be a torch.optim.Optimizer, got {type(optimizer).__name__}"):
         Trainee(optimizer)
+
+
+def test_the_learning_rate_is_that_of_the_first_group_which_has_one() -> None:
+    frozen, free = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([{"params": [frozen], "lr": 0.0}, {"params": [free], "lr": 0.2}])
+    trainee = Trainee(optimizer)
+    assert trainee.read()["lr"] == 0.2
+    trainee.write({"lr": 0.1})
+    assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.1]
+
+
+def test_a_batch_is_limited_by_the_dataset() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+    assert Trainee(optimizer, None, TunedBatchSampler(106, 64)).limits() == {"batch_size": 106.0}
+    assert Trainee(optimizer).limits() == {}

@@ -325,3 +325,15 @@ def test_a_state_of_another_search_space_is_refused() -> None:
     env.reset(seed=0)
     with pytest.raises(ConfigError, match="5 hyperparameters, this course 1"):
         TuningEnv(wine_job(), decisions=3, hyperparameters=["lr"]).set_state(env.get_state())
+
+
+def test_the_batch_size_that_is_told_is_the_one_trained_with_on_a_small_dataset() -> None:
+    x, y = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 2
+    job = TrainingJob(torch.nn.Linear(4, 2), (x, y), (x, y), budget=2_000, start={"batch_size": 32})
+    env = TuningEnv(job, hyperparameters=["batch_size"])
+    env.reset(seed=0)
+    done = False
+    while not done:
+        _, _, done, _, info = env.step(np.ones(1, np.float32))
+        assert info["hyperparameters"]["batch_size"] == env.engine.sampler.batch_size
+    assert info["hyperparameters"]["batch_size"] == 50

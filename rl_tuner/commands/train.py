@@ -143,7 +143,8 @@ def _report(results: dict[str, Any], console: Console) -> None:
     from rich.table import Table
 
     validation = results["validation"]
-    table = Table(title=f"Return on {validation['jobs']} validation jobs (nats; higher is better)")
+    console.print(f"\nReturn on {validation['jobs']} validation jobs (nats; higher is better):")
+    table = Table()
     table.add_column("policy")
     table.add_column("mean", justify="right")
     table.add_column("95 % interval", justify="right")
