@@ -64,7 +64,7 @@ class PPOAgent(Agent):
         clip_range: float = 0.2,
         ent_coef: float = 0.0,
         hidden: Sequence[int] = (64, 64),
-        log_std_init: float = -0.5,
+        log_std_init: float = -1.0,
         seed: int = 0,
     ) -> None:
         venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])

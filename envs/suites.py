@@ -116,9 +116,9 @@ class JobFamily:
     datasets: tuple[str, ...]
     architectures: tuple[tuple[int, ...], ...]
     optimizers: tuple[str, ...] = ("adam", "sgd")
-    budget: tuple[int, int] = (6_000, 20_000)
+    budget: tuple[int, int] = (4_000, 12_000)
     lr_decades: tuple[float, float] = (-2.0, 2.0)
-    batch_sizes: tuple[int, ...] = (16, 32, 64, 128)
+    batch_sizes: tuple[int, ...] = (32, 64, 128)
     weight_decays: tuple[float, ...] = (0.0, 1e-4, 1e-2)
     momenta: tuple[float, ...] = (0.8, 0.9, 0.95)
     dropouts: tuple[float | None, ...] = (None, 0.0, 0.1, 0.3)

@@ -147,8 +147,11 @@ def _budget(epochs: int) -> int:
 
 
 def _updates(epochs: int) -> list[int]:
-    """Updates taken at each decision point: the batch that reaches the interval's end is its last one."""
-    return [-(-int(end) // BATCH_SIZE) for end in boundaries(_budget(epochs), DECISIONS)]
+    """Updates taken at each decision point: the batch that reaches an interval's end is its last one.
+
+    In very short episodes a batch reaches more than one end; there are fewer decisions then.
+    """
+    return sorted({-(-int(end) // BATCH_SIZE) for end in boundaries(_budget(epochs), DECISIONS)})
 
 
 def bare_loop(make: Callable[[], nn.Module], epochs: int) -> list[float]:

@@ -128,9 +128,9 @@ class Meter:
             self.arm()
 
     def _join(self) -> None:
-        tensors = [loss if loss.ndim == 0 else loss.reshape(()) for loss in self._losses if isinstance(loss, torch.Tensor)]
+        tensors = [loss for loss in self._losses if isinstance(loss, torch.Tensor)]
         if len(tensors) == len(self._losses):
-            self._chunks.append(torch.stack(tensors))
+            self._chunks.append(torch.stack([t if t.ndim == 0 else t.reshape(()) for t in tensors]))
         else:
             numbers = [float(loss) for loss in self._losses]
             self._chunks.append(torch.tensor(numbers, dtype=torch.float64))

@@ -81,6 +81,8 @@ class RunDirectory:
             old = json.loads(file.read_text())
         except ValueError as error:
             raise ConfigError(f"{file} is damaged and cannot be resumed: {error}") from error
+        if not isinstance(old, dict):
+            raise ConfigError(f"{file} is damaged and cannot be resumed: it holds no JSON object")
         new = plain(config)
         for key in sorted(set(old) | set(new)):
             if key not in may_change and old.get(key) != new.get(key):

@@ -161,9 +161,7 @@ class SearchSpace:
     def __len__(self) -> int:
         return len(self.hyperparameters)
 
-    def anchor(
-        self, start: Mapping[str, float | None], limits: Mapping[str, float] | None = None
-    ) -> Anchor:
+    def anchor(self, start: Mapping[str, float | None], limits: Mapping[str, float] | None = None) -> Anchor:
         """Fixes the start values that offsets are counted from.
 
         A start value outside of the bounds widens them to itself: a user's own setting is never refused

@@ -1,10 +1,12 @@
-"""What the tests of a comparison share: rows made by hand, and a suite so small that it trains at once."""
+"""What the tests of a comparison share: rows made by hand, and jobs that take milliseconds."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
+from tiny import TINY
 
 from rl_tuner.comparison import Comparison
 from rl_tuner.envs import suites
@@ -58,9 +60,7 @@ def make_comparison(**losses: list[list[float]]) -> Comparison:
     return Comparison(tuple(rows), methods, methods[0])
 
 
-def add_suite(monkeypatch: pytest.MonkeyPatch, name: str = "tiny", **changes: Any) -> None:
-    """A suite whose jobs train within a tenth of a second."""
-    values = {"budget": (300, 600), "lr_decades": (-1.0, 1.0), **changes}
-    family = suites.JobFamily(("wine",), ((8,), (4, 4)), **values)
-    suite = suites.Suite(name, "tiny", dict.fromkeys(suites.SPLITS, family))
-    monkeypatch.setitem(suites.SUITES, name, suite)
+def add_suite(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Makes the suite "tiny" known while a test runs, its families changed as given."""
+    families = {split: dataclasses.replace(TINY.family(split), **changes) for split in suites.SPLITS}
+    monkeypatch.setitem(suites.SUITES, TINY.name, dataclasses.replace(TINY, splits=families))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl_tuner.agents import PPOAgent, QLearning, Sarsa
+from rl_tuner.agents import PPOAgent, QLearning
 from rl_tuner.agents.agent import Agent
 from rl_tuner.envs import TuningEnv
 from rl_tuner.policy import Policy
@@ -17,7 +17,6 @@ from rl_tuner.rollout import run_episode
 HELD_OUT = range(1_000_000, 1_000_024)
 AGENTS: dict[str, tuple[str, Callable[[TuningEnv], Agent]]] = {
     "q-learning": ("discrete", lambda env: QLearning(env, seed=0)),
-    "sarsa": ("discrete", lambda env: Sarsa(env, seed=0)),
     "ppo": ("continuous", lambda env: PPOAgent(env, seed=0)),
 }
 
@@ -36,4 +35,4 @@ def test_a_trained_policy_beats_the_untrained_one_on_jobs_it_has_not_seen(name: 
     before = returns(agent.policy())
     agent.fit(4_000)
     after = returns(agent.policy())
-    assert after.mean() > before.mean() + 0.05
+    assert after.mean() > before.mean() + 0.05  # about 0.25 more, where this was written

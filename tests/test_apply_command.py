@@ -180,7 +180,7 @@ def test_data_that_is_not_there_or_not_data_is_named(run: Run, data: str, words:
     [
         ((64.0, 64.0, 64.0, 64.0), "64 throughout"),
         ((1e-3, 1e-6, 1e-6, 1e-3), "0.001 → 1e-06 (÷ 1,000)"),
-        ((0.1, 0.25, 0.1, 0.25), "0.1 → 0.25 (× 2.5)"),  # noqa: RUF001
+        ((0.1, 0.25, 0.1, 0.25), "0.1 → 0.25 (× 2.5)"),
         ((0.0, 0.25, 0.0, 0.5), "0 → 0.25, between 0 and 0.5 on the way"),
         ((0.1, 0.1, 0.01, 0.1), "0.1 → 0.1, between 0.01 and 0.1 on the way"),
     ],

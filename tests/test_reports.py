@@ -5,26 +5,12 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from comparing import make_comparison, make_record, make_row
-from matplotlib import _pylab_helpers
-from matplotlib.figure import Figure
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_tuner.comparison import Comparison
-from rl_tuner.reports import (
-    FIGURES,
-    anytime_curve,
-    anytime_figure,
-    colour,
-    hyperparameter_figure,
-    test_loss_figure,
-    write_csv,
-    write_figures,
-    write_tensorboard,
-)
+from rl_tuner.reports import write_csv, write_tensorboard
 
 INF, NAN = float("inf"), float("nan")
 
@@ -42,109 +28,6 @@ def failed() -> Comparison:
         for m in ("constant", "x")
     )
     return Comparison(rows, ("constant", "x"), "constant")
-
-
-def shape(path: Path) -> tuple[int, ...]:
-    with Image.open(path) as image:
-        return np.asarray(image).shape
-
-
-def test_the_anytime_curve_is_a_staircase_from_the_loss_before_training() -> None:
-    row = make_row(start_val_loss=2.0, records=(make_record(0, 30, 1.0), make_record(1, 100, 0.4)))
-    assert anytime_curve(row, 11).tolist() == [2.0] * 3 + [1.0] * 7 + [0.4]
-
-
-def test_the_anytime_curve_of_a_crashed_run_stays_at_its_best_to_the_end() -> None:
-    row = make_row(crashed=True, samples=30, records=(make_record(0, 30, 1.0),))
-    assert anytime_curve(row, 11).tolist() == [2.0] * 3 + [1.0] * 8
-
-
-def test_the_test_loss_figure_has_a_dot_for_every_run_and_a_mark_at_every_mean() -> None:
-    comparison = small()
-    axes = test_loss_figure(comparison).axes[0]
-    dots = [line for line in axes.lines if line.get_marker() == "."]
-    means = [line for line in axes.lines if line.get_marker() == "D"]
-    assert [sorted(line.get_xdata()) for line in dots] == [[1.0, 1.2, 4.0, 5.0], [0.5, 0.7, 2.0, 2.5]]
-    assert [line.get_xdata()[0] for line in means] == [s.test_loss.mean for s in comparison.summaries]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["constant", "x"]
-
-
-def test_the_ratio_panel_shows_the_paired_ratio_and_the_verdict_of_all_but_the_baseline() -> None:
-    comparison = small()
-    axes = test_loss_figure(comparison).axes[1]
-    marks = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D"]
-    ratio = comparison.summaries[1].log_ratio
-    assert marks == [pytest.approx(np.exp(ratio.mean))]
-    assert [text.get_text() for text in axes.texts] == [comparison.summaries[1].verdict]
-
-
-def test_runs_that_are_not_finite_are_named_on_the_axis_not_left_out_in_silence() -> None:
-    comparison = make_comparison(constant=[[1.0, 1.2]], x=[[0.5, INF]])
-    assert test_loss_figure(comparison).axes[0].get_xlabel() == "test loss (x: 1 not finite)"
-
-
-def test_the_anytime_figure_draws_each_methods_median_over_seeds() -> None:
-    rows = tuple(
-        make_row("constant", 0, seed, records=(make_record(0, 50, best), make_record(1, 100, best / 2)))
-        for seed, best in enumerate([1.0, 0.2, 0.6])
-    )
-    axes = anytime_figure(Comparison(rows, ("constant",), "constant")).axes[0]
-    (line,) = axes.lines
-    assert line.get_ydata()[0] == 2.0
-    assert line.get_ydata()[-1] == 0.3
-    assert axes.get_yscale() == "log"
-
-
-def test_the_anytime_figure_says_how_many_jobs_it_leaves_out() -> None:
-    figure = anytime_figure(make_comparison(constant=[[1.0]] * 8))
-    assert sum(axes.get_visible() for axes in figure.axes) == 6
-    assert "first 6 of 8 jobs" in figure.get_suptitle()
-
-
-def test_the_hyperparameter_figure_draws_what_moved_and_holds_the_rest_at_its_start() -> None:
-    both = make_record(0, 100, 1.0, values={"lr": 0.3, "batch_size": 64.0})
-    rows = (make_row("constant"), make_row("x", records=(both,)))
-    figure = hyperparameter_figure(Comparison(rows, ("constant", "x"), "constant"))
-    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
-    assert set(panels) == {"lr", "batch_size"}
-    lr = [patch.get_data().values.tolist() for patch in panels["lr"].patches]
-    size = [patch.get_data().values.tolist() for patch in panels["batch_size"].patches]
-    assert lr == [[0.1, 0.01], [0.3]]
-    assert size == [[32.0, 32.0], [64.0]]
-
-
-def test_a_method_has_the_same_colour_in_every_figure_and_another_than_its_neighbour() -> None:
-    comparison = small()
-    dots = [
-        line.get_color() for line in test_loss_figure(comparison).axes[0].lines if line.get_marker() == "."
-    ]
-    lines = [line.get_color() for line in anytime_figure(comparison).axes[0].lines]
-    assert dots == lines == [colour(comparison, "constant"), colour(comparison, "x")]
-    assert dots[0] != dots[1]
-
-
-@pytest.mark.parametrize("comparison", [small(), failed(), make_comparison(constant=[[0.0]])])
-def test_every_comparison_gives_figures_that_can_be_opened(comparison: Comparison) -> None:
-    paths = write_figures(comparison, Path())
-    assert [path.name for path in paths] == list(FIGURES)
-    for path in paths:
-        height, width, _ = shape(path)
-        assert 250 < height < 2000
-        assert 600 < width < 2000
-
-
-def test_more_methods_make_the_test_loss_figure_taller() -> None:
-    def height(n: int) -> float:
-        figure: Figure = test_loss_figure(make_comparison(**{f"m{i}": [[1.0, 2.0]] for i in range(n)}))
-        return float(figure.get_size_inches()[1])
-
-    assert height(12) > 2 * height(2)
-
-
-def test_figures_leave_pyplot_alone() -> None:
-    before = list(_pylab_helpers.Gcf.figs)
-    write_figures(small(), Path())
-    assert list(_pylab_helpers.Gcf.figs) == before
 
 
 def read(name: str) -> list[dict[str, str]]:

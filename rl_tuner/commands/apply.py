@@ -157,7 +157,7 @@ def way_in_words(way: Mapping[str, Any]) -> str:
     if start > 0 and end > 0 and start != end:
         ratio = max(start, end) / min(start, end)
         times = f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
-        change = f" (× {times})" if end > start else f" (÷ {times})"  # noqa: RUF001 (× is meant)
+        change = f" (× {times})" if end > start else f" (÷ {times})"
     between = ""
     if low < min(start, end) or high > max(start, end):
         between = f", between {low:.4g} and {high:.4g} on the way"

@@ -107,7 +107,8 @@ def _work(
     from rl_tuner.comparison import compare as run_all
     from rl_tuner.comparison import draw_jobs
     from rl_tuner.config import to_dict
-    from rl_tuner.reports import summary_dict, write_csv, write_figures, write_tensorboard
+    from rl_tuner.figures import write_figures
+    from rl_tuner.reports import summary_dict, write_csv, write_tensorboard
     from rl_tuner.results import RowFile
 
     file, boards = RowFile(run.path / "rows.jsonl"), run.path / "tensorboard"
@@ -150,20 +151,27 @@ def _show(comparison: Comparison, results: Mapping[str, Any], console: Console) 
     from rich.table import Table
 
     metrics = [name for name in ("accuracy", "r2") if any(name in s.metrics for s in comparison.summaries)]
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), caption=_caption(comparison), caption_justify="left")
-    table.add_column("method", overflow="fold")
-    headings = ("test loss", *metrics, "val\nloss", f"test loss /\n{comparison.baseline}'s")
-    for heading in (*headings, "crashes", "rescues", "val\nsamples"):
+    caption = _caption(comparison)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
+    table.add_column("method", overflow="fold", min_width=10)
+    loss, ratio = "test loss", f"test loss /\n{comparison.baseline}'s"
+    for heading in (
+        loss,
+        "\n".join(metrics),
+        "val\nloss",
+        ratio,
+        "crashes /\nrescues",
+        "validation\nsamples",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for summary in comparison.summaries:
         table.add_row(
             summary.method,
             _plus_minus(summary.test_loss, summary.not_finite),
-            *(_plus_minus(summary.metrics[name]) if name in summary.metrics else "" for name in metrics),
+            "\n".join(_plus_minus(summary.metrics[name]) for name in metrics),
             f"{summary.val_loss.mean:.3g}",
             _ratio(summary),
-            str(summary.crashes),
-            str(summary.rescues),
+            f"{summary.crashes} / {summary.rescues}",
             f"{summary.val_samples:,}",
         )
     if not console.is_terminal:
@@ -202,7 +210,7 @@ def _ratio(summary: MethodSummary) -> str:
 def _caption(comparison: Comparison) -> str:
     sample = f"the {comparison.jobs} jobs, each the mean of its seeds"
     if comparison.jobs == 1:
-        sample = f"the {comparison.seeds} seeds of one job, and say nothing about other jobs"
+        sample = "the seeds of a single job: they say nothing about other jobs"
     return (
         f"Means with 95% intervals over {sample}. Ratios are geometric means of test loss, paired by job and "
         "seed; “better” and “worse” stand only where the interval excludes 1. Crashed runs count with their "
