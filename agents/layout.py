@@ -16,10 +16,11 @@ from rl_tuner.config import choose, require_range
 from rl_tuner.errors import ConfigError
 from rl_tuner.policies import smallest_first
 
-SHARED_BINS: dict[str, int] = {"progress": 2, "update_to_weight": 6, "rescued": 2}
+SHARED_BINS: dict[str, int] = {"progress": 4, "update_to_weight": 6, "rescued": 2}
 """Default features of every table, and into how many bins they are cut."""
-OWN_BINS: dict[str, int] = {"in_bounds": 3}
-"""Default features of each hyperparameter's own table: `lr_in_bounds` for the table of lr, and so on."""
+OWN_BINS: dict[str, int] = {}
+"""Default features of each hyperparameter's own table, none: ``{"in_bounds": 3}`` would add `lr_in_bounds` to
+the table of lr, and so on, but in some thousand steps the larger tables stay too empty."""
 
 
 def feature_bins(

@@ -70,7 +70,7 @@ class TabularAgent(Agent):
         self,
         env: gym.Env[Any, Any],
         *,
-        learning_rate: float = 0.1,
+        learning_rate: float = 0.05,
         averaging: bool = True,
         gamma: float = 1.0,
         epsilon_start: float = 0.3,

@@ -59,6 +59,8 @@ class ReferenceEngine:
         self._zero_grad = _zero_grad(self.optimizer)
         self._device = torch.device(job.device)
         self._dropout = TorchStream(streams.seed_of("dropout"), self._device)
+        self._evaluation = TorchStream(0, self._device)
+        self._evaluation_start = self._evaluation.get_state()
         self.used = self.val_samples = 0
 
     def advance(self, end: int) -> Interval:
@@ -117,7 +119,8 @@ class ReferenceEngine:
         A dataset may transform at random: it draws alike each time, and never moves training's stream.
         """
         self.model.eval()
-        with TorchStream(0, self._device):
+        self._evaluation.set_state(self._evaluation_start)
+        with self._evaluation:
             pairs = [(self.model(inputs), targets) for inputs, targets in pool.in_order(EVALUATION_BATCH)]
         return [outputs for outputs, _ in pairs], [targets for _, targets in pairs]
 

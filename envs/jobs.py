@@ -23,7 +23,6 @@ Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(outputs, targets) → mean loss over the batch."""
 
 
-
 def mean_squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean squared error of predictions shaped like the targets.
 

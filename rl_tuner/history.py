@@ -6,10 +6,12 @@ Every number here is either a float (one job) or an array of shape (N,) (N jobs 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 Value = Any
 """A float, or a float64 array of shape (N,)."""
@@ -101,8 +103,17 @@ class Track:
 
 def pick(condition: Value, yes: Value, no: Value) -> Value:
     """`numpy.where`, but a number comes back as a number, not as an array without dimensions."""
+    if isinstance(condition, bool | np.bool_):  # one job alone: ten times as fast
+        return yes if condition else no
     chosen: Any = np.where(np.asarray(condition), yes, no)
     return chosen[()]
+
+
+def stack(values: Sequence[Value]) -> NDArray[np.float64]:
+    """Numbers, or arrays of shape (N,) among them, as one array of shape (len(values),) or (…, N)."""
+    if any(isinstance(value, np.ndarray) and value.ndim for value in values):
+        return np.stack(np.broadcast_arrays(*values)).astype(np.float64)
+    return np.array(values, np.float64)
 
 
 def _first(value: Value, otherwise: Value) -> Value:

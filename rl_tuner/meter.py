@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isfinite, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -82,22 +83,23 @@ class Meter:
         losses = self._all_losses()
         half = len(losses) // 2
         early, late = losses[: max(half, 1)], losses[half:]
-        grad_norm, alive, update, weights = self._norms.tolist() if self._norms is not None else (np.nan,) * 4
+        grad_norm, alive, update, weights = self._all_norms()
         with np.errstate(all="ignore"):
-            mean = late.mean() if late.size else np.nan
-            noise = late.std() / (abs(mean) + 1e-12) if late.size else np.nan
+            mean = late.sum() / late.size if late.size else nan
+            deviations = late - mean
+            noise = sqrt(deviations @ deviations / late.size) / (abs(mean) + 1e-12) if late.size else nan
             ratio = update / (weights + 1e-12)
             interval = Interval(
                 samples=self.samples,
                 updates=self.updates,
-                train_early=float(early.mean()) if early.size else np.nan,
+                train_early=float(early.sum() / early.size) if early.size else nan,
                 train_late=float(mean),
                 train_noise=float(noise),
                 val_loss=val_loss,
                 grad_norm=float(grad_norm),
                 grad_alive=float(alive),
                 update_ratio=float(ratio),
-                finite=bool(np.isfinite(losses).all() and (self._norms is None or np.isfinite(weights))),
+                finite=bool(isfinite(losses.sum()) and (self._norms is None or isfinite(weights))),
             )
         self.clear()
         return interval
@@ -139,7 +141,18 @@ class Meter:
     def _all_losses(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         if self._losses:
             self._join()
-        return np.concatenate([np.empty(0), *(chunk.cpu().double().numpy() for chunk in self._chunks)])
+        chunks = [chunk.cpu().double().numpy() for chunk in self._chunks]
+        return chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0), *chunks])
+
+    def _all_norms(self) -> tuple[float, float, float, float]:
+        """Gradient norm, share of tensors with a gradient, update norm, weight norm; NaN if not measured."""
+        if self._norms is None:
+            return (nan,) * 4
+        gradients, updates, weights = self._norms.cpu().double().numpy()
+        with np.errstate(invalid="ignore", over="ignore"):
+            alive = np.count_nonzero(gradients > ALIVE * weights) / len(gradients)
+            gradient, update, weight = (sqrt(norms @ norms) for norms in (gradients, updates, weights))
+        return gradient, alive, update, weight
 
     def _parameters(self) -> Iterable[torch.Tensor]:
         for group in self._optimizer.param_groups:
@@ -155,10 +168,7 @@ class Meter:
         if moved and len(moved) == len(self._before):
             gradients = [p.grad for p in moved if p.grad is not None]
             updates = torch._foreach_sub(moved, self._before)
-            norms = _norms([*gradients, *updates, *moved]).view(3, -1)
-            alive = (norms[0] > ALIVE * norms[2]).float().mean()
-            gradient, update, weights = torch.linalg.vector_norm(norms, dim=1)
-            self._norms = torch.stack([gradient, alive, update, weights])
+            self._norms = _norms([*gradients, *updates, *moved]).view(3, -1)
         self._before = []
         self.disarm()
 

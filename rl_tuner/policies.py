@@ -124,7 +124,7 @@ class QTablePolicy(LearnedPolicy):
         provenance: See `LearnedPolicy`.
         binnings: For each hyperparameter, how observations of `feature_names` become rows of its table.
         tables: For each hyperparameter its values, shape (rows, choices), float64.
-        feature_names: See `LearnedPolicy`; all features of the space if None.
+        feature_names: See `LearnedPolicy`.
 
     Raises:
         PolicyError: The tables do not fit the bins or the choices, or are not finite.

@@ -182,9 +182,9 @@ class SearchSpace:
             if value is None:
                 continue
             values[i], coordinate[i] = value, h.coordinate(value)
-            low[i] = np.clip(h.coordinate(h.low) - coordinate[i], -h.reach, 0)
-            highest = min(h.high, (limits or {}).get(h.name, h.high))
-            high[i] = np.clip(h.coordinate(highest) - coordinate[i], 0, h.reach)
+            highest = h.coordinate(limits[h.name]) if limits and h.name in limits else self._highs[i]
+            low[i] = min(max(self._lows[i] - coordinate[i], -h.reach), 0.0)
+            high[i] = max(min(highest - coordinate[i], self._highs[i] - coordinate[i], h.reach), 0.0)
         return Anchor(values, coordinate, low, high, ~np.isnan(values))
 
     def values(self, anchor: Anchor, offset: Array) -> dict[str, float]:

@@ -144,16 +144,13 @@ class Trainee:
             else:
                 layer.dropout = rate  # type: ignore[assignment]
 
+    @torch.no_grad()
     def keep(self) -> Kept:
         """A copy of parameters, buffers and optimizer state."""
         state = self.optimizer.state
-        kept = [
-            {k: _copy(v) for k, v in state[p].items()} if p in state else None for p in self._parameters()
-        ]
-        groups = [
-            {k: _copy(v) for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups
-        ]
-        return Kept([t.detach().clone() for t in self._tensors()], kept, groups)
+        kept = [_copies(state[p]) if p in state else None for p in self._parameters()]
+        groups = [_copies(group) for group in self.optimizer.param_groups]
+        return Kept([t.clone() for t in self._tensors()], kept, groups)
 
     @torch.no_grad()
     def restore(self, kept: Kept) -> None:
@@ -237,5 +234,14 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _copies(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies of an optimizer's entries besides the parameters; tensors first, there are most of them."""
+    return {
+        k: v.clone() if isinstance(v, torch.Tensor) else _copy(v) for k, v in entries.items() if k != "params"
+    }
+
+
 def _copy(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    return value if isinstance(value, bool | int | float | str | None) else copy.deepcopy(value)

@@ -22,7 +22,13 @@ from tests.contracts_agents import AgentContract, ContextBandit, TinyTuning
 
 
 def quick(env: Any, seed: int = 0, **settings: Any) -> PPOAgent:
-    chosen = {"n_steps": 200, "batch_size": 50, "learning_rate": 3e-3, "hidden": (32, 32)}
+    chosen = {
+        "n_steps": 200,
+        "batch_size": 50,
+        "learning_rate": 3e-3,
+        "hidden": (32, 32),
+        "log_std_init": -0.5,
+    }
     return PPOAgent(env, seed=seed, **{**chosen, **settings})
 
 
