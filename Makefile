@@ -30,7 +30,7 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p rl_tuner
-	$(BIN)/mypy tests examples
+	$(BIN)/mypy examples
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
 

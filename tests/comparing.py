@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from tiny import TINY
+from tests.tiny import TINY
 
 from rl_tuner.comparison import Comparison
 from rl_tuner.envs import suites

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparing import add_suite
+from tests.comparing import add_suite
 from typer.testing import CliRunner, Result
 
 from rl_tuner import cli, comparison

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comparing import add_suite, make_comparison, make_row
+from tests.comparing import add_suite, make_comparison, make_row
 from scipy import stats
 
 from rl_tuner.comparison import Comparison, compare, draw_jobs, episode_seed, load_methods

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparing import make_comparison, make_record, make_row
+from tests.comparing import make_comparison, make_record, make_row
 from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
 from PIL import Image

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparing import make_comparison, make_record, make_row
+from tests.comparing import make_comparison, make_record, make_row
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_tuner.comparison import Comparison

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparing import make_record, make_row
+from tests.comparing import make_record, make_row
 from hypothesis import given
 from hypothesis import strategies as st
 

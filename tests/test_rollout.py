@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import TINY
+from tests.tiny import TINY
 
 from rl_tuner.course import CourseConfig
 from rl_tuner.envs.tuning_env import TuningEnv

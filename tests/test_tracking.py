@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparing import make_record
+from tests.comparing import make_record
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 

@@ -26,25 +26,25 @@ from rl_tuner.space import search_space
 BUDGET = 6_000
 
 
-def restless_policy(kind: str = "continuous", rails: bool = True, scale: float = 0.6, **config: Any) -> MLPPolicy:
+def restless_policy(kind: str = "continuous") -> MLPPolicy:
     """A network of random weights over all five hyperparameters: every decision depends on all it sees."""
     space = search_space()
     names = FeatureSet(space).names
     rng = np.random.default_rng(3)
     outputs = sum(len(h.choices) for h in space.hyperparameters) if kind == "discrete" else len(space)
     layers = [
-        (torch.from_numpy(rng.normal(0, scale, shape).astype(np.float32)), torch.zeros(shape[0]))
+        (torch.from_numpy(rng.normal(0, 0.6, shape).astype(np.float32)), torch.zeros(shape[0]))
         for shape in ((16, len(names)), (outputs, 16))
     ]
-    return MLPPolicy(space, kind, CourseConfig(rails=rails, **config), names, {"name": "restless"}, layers)
+    return MLPPolicy(space, kind, CourseConfig(), names, {"name": "restless"}, layers)
 
 
-def still_policy(**config: Any) -> MLPPolicy:
+def still_policy() -> MLPPolicy:
     """A network of zeros: continuous actions that change nothing."""
     space = search_space()
     names = FeatureSet(space).names
     layers = [(torch.zeros(len(space), len(names)), torch.zeros(len(space)))]
-    return MLPPolicy(space, "continuous", CourseConfig(**config), names, {"name": "still"}, layers)
+    return MLPPolicy(space, "continuous", CourseConfig(), names, {"name": "still"}, layers)
 
 
 def blobs(n: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,9 +59,7 @@ def blobs(n: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def small_net() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(10, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Dropout(0.1), nn.Linear(24, 3)
-    )
+    return nn.Sequential(nn.Linear(10, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Dropout(0.1), nn.Linear(24, 3))
 
 
 def val_loss(model: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> float:
@@ -109,7 +107,8 @@ class PlainLoop:
 
 
 def same_weights(a: nn.Module, b: nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
 
 
 # --- one truth: environment and tuner ---------------------------------------------------------------------
@@ -360,7 +359,7 @@ def test_a_tuner_continues_bit_identically_from_its_state(updates: int) -> None:
     first = PlainLoop()
     with torch_seed(1):
         first.run(a := first.tuner(restless_policy()), updates=updates)
-        state, generator = pickle.loads(pickle.dumps(a.get_state())), torch.get_rng_state()  # noqa: S301
+        state, generator = pickle.loads(pickle.dumps(a.get_state())), torch.get_rng_state()
     second = PlainLoop(seed=9)
     b = second.tuner(restless_policy())
     b.set_state(state)
@@ -406,7 +405,7 @@ def test_bad_arguments_are_named(change: dict[str, Any], message: str) -> None:
 
 
 def test_what_is_no_optimizer_is_named() -> None:
-    with pytest.raises(ConfigError, match="torch.optim.Optimizer, got list"):
+    with pytest.raises(ConfigError, match=r"torch\.optim\.Optimizer, got list"):
         Tuner([torch.zeros(1)], total_steps=5, policy=still_policy())  # type: ignore[arg-type]
 
 
@@ -449,7 +448,11 @@ def test_the_default_policy_is_shipped_and_tunes_a_loop_in_two_lines() -> None:
     loop = PlainLoop(lr=1e-4)
     first = loop.validate()
     tuner = rl_tuner.Tuner(
-        loop.optimizer, total_samples=BUDGET, model=loop.model, validate=loop.validate, batch_sampler=loop.sampler
+        loop.optimizer,
+        total_samples=BUDGET,
+        model=loop.model,
+        validate=loop.validate,
+        batch_sampler=loop.sampler,
     )
     with torch_seed(0):
         loop.run(tuner)
