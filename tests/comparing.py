@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 import pytest
-from tests.tiny import TINY
 
 from rl_tuner.comparison import Comparison
 from rl_tuner.envs import suites
 from rl_tuner.history import Record
 from rl_tuner.results import Row
+from tests.tiny import TINY
 
 
 def make_record(decision: int, used: int, best: float, lr: float = 0.1, **changes: Any) -> Record:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.comparing import add_suite
 from typer.testing import CliRunner, Result
 
 from rl_tuner import cli, comparison
 from rl_tuner.errors import ConfigError, PolicyError
 from rl_tuner.results import Row
+from tests.comparing import add_suite
 
 TINY = ["--suite", "tiny", "--jobs", "2", "--seeds", "2"]
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.comparing import add_suite, make_comparison, make_row
 from scipy import stats
 
 from rl_tuner.comparison import Comparison, compare, draw_jobs, episode_seed, load_methods
@@ -17,6 +16,7 @@ from rl_tuner.policies import MLPPolicy
 from rl_tuner.policy_file import save_policy
 from rl_tuner.results import Row
 from rl_tuner.space import search_space
+from tests.comparing import add_suite, make_comparison, make_row
 
 INF = float("inf")
 

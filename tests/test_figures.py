@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.comparing import make_comparison, make_record, make_row
 from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
 from PIL import Image
@@ -19,6 +18,7 @@ from rl_tuner.figures import (
     loss_figure,
     write_figures,
 )
+from tests.comparing import make_comparison, make_record, make_row
 
 INF, NAN = float("inf"), float("nan")
 

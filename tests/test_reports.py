@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.comparing import make_comparison, make_record, make_row
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_tuner.comparison import Comparison
 from rl_tuner.reports import write_csv, write_tensorboard
+from tests.comparing import make_comparison, make_record, make_row
 
 INF, NAN = float("inf"), float("nan")
 

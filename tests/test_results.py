@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.comparing import make_record, make_row
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_tuner.errors import ConfigError
 from rl_tuner.results import Row, RowFile
 from rl_tuner.rollout import Episode
+from tests.comparing import make_record, make_row
 
 INF, NAN = float("inf"), float("nan")
 losses = st.floats(0, allow_nan=False, allow_infinity=True)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.tiny import TINY
 
 from rl_tuner.course import CourseConfig
 from rl_tuner.envs.tuning_env import TuningEnv
@@ -15,6 +14,7 @@ from rl_tuner.policy import Policy
 from rl_tuner.rollout import Episode, run_episode
 from rl_tuner.schedules import Constant, Cosine
 from rl_tuner.space import search_space
+from tests.tiny import TINY
 
 
 class Climber(Policy):

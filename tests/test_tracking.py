@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.comparing import make_record
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from rl_tuner.tracking import Tracker
+from tests.comparing import make_record
 
 INF, NAN = float("inf"), float("nan")
 
