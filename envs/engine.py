@@ -81,14 +81,15 @@ class ReferenceEngine:
             while self.used < end:
                 inputs, targets = self._train.batch(sampler.draw())
                 size = sampler.last_size
-                if self.used + size >= end:
-                    meter.arm()
                 zero_grad()
                 loss = self._loss(model(inputs), targets)
                 loss.backward()  # type: ignore[no-untyped-call]
+                self.used += size
+                if self.used >= end:
+                    meter.before_step()
                 optimizer.step()
                 meter.record(loss, size)
-                self.used += size
+        meter.after_step()
         return meter.read(self.validate())
 
     def validate(self) -> float:

@@ -6,6 +6,7 @@ The environment's ``step`` and the tuner's decision are the same four calls: `Co
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -106,7 +107,7 @@ class Course(Generic[K]):
         self.rails = make_rails(config.rails)
         self._reward = reward_function(config.reward)
         self.budget = budget
-        self.ends = boundaries(budget, config.decisions, config.intervals)
+        self.ends: list[int] = boundaries(budget, config.decisions, config.intervals).tolist()
         self.used = 0
         self.decision = 0
         self.rescues = 0
@@ -148,8 +149,7 @@ class Course(Generic[K]):
     @property
     def next_end(self) -> int:
         """Where the running interval ends, in the budget's unit."""
-        later = self.ends[self.ends > self.used]
-        return int(later[0]) if later.size else self.budget
+        return self.ends[min(bisect_right(self.ends, self.used), len(self.ends) - 1)]
 
     @property
     def values(self) -> dict[str, float]:

@@ -59,8 +59,8 @@ class Meter:
         """Measures the next `optimizer.step`; once, however often it is called."""
         if not self._hooks:
             self._hooks = [
-                self._optimizer.register_step_pre_hook(self._before_step),
-                self._optimizer.register_step_post_hook(self._after_step),
+                self._optimizer.register_step_pre_hook(self.before_step),
+                self._optimizer.register_step_post_hook(self.after_step),
             ]
 
     @property
@@ -159,18 +159,21 @@ class Meter:
             yield from group["params"]
 
     @torch.no_grad()
-    def _before_step(self, *_: object) -> None:
+    def before_step(self, *_: object) -> None:
+        """Notes the weights. `arm` has it called; a loop of our own calls it right before the step."""
         self._before = [p.detach().clone() for p in self._parameters() if p.grad is not None]
 
     @torch.no_grad()
-    def _after_step(self, *_: object) -> None:
+    def after_step(self, *_: object) -> None:
+        """Takes the norms of gradients, weights and of what the step changed."""
         moved = [p for p in self._parameters() if p.grad is not None]
         if moved and len(moved) == len(self._before):
             gradients = [p.grad for p in moved if p.grad is not None]
             updates = torch._foreach_sub(moved, self._before)
             self._norms = _norms([*gradients, *updates, *moved]).view(3, -1)
         self._before = []
-        self.disarm()
+        if self._hooks:
+            self.disarm()
 
 
 def _norms(tensors: list[torch.Tensor]) -> torch.Tensor:
