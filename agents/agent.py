@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,12 +62,25 @@ class TuningSpaces:
     feature_names: tuple[str, ...]
 
     @classmethod
-    def of(cls, env: object) -> TuningSpaces | None:
-        """Those of an (unwrapped) environment; None if it tunes nothing."""
+    def of(cls, env: gym.Env[Any, Any]) -> TuningSpaces | None:
+        """Those of an environment; None if it tunes nothing, or if a wrapper stands in between.
+
+        A wrapper that changes observations or actions would be lost: the policy file knows nothing of it.
+        """
+        wrapper: Any = env
+        while isinstance(wrapper, gym.Wrapper):
+            if isinstance(wrapper, changing_wrappers()):
+                return None
+            wrapper = wrapper.env
         try:
-            return cls(env.space, env.actions, env.config, env.feature_names)  # type: ignore[attr-defined]
+            return cls(wrapper.space, wrapper.actions, wrapper.config, wrapper.feature_names)
         except AttributeError:
             return None
+
+
+def changing_wrappers() -> tuple[type[gym.Wrapper[Any, Any, Any, Any]], ...]:
+    """Gymnasium's kinds of wrapper through which a policy would see or do something else."""
+    return gym.ObservationWrapper, gym.ActionWrapper, gym.wrappers.NormalizeObservation
 
 
 class Agent(ABC):
@@ -139,7 +153,8 @@ class Agent(ABC):
         if self.tuning is None:
             raise ConfigError(
                 f"{type(self).__name__}.policy() needs an environment that tunes hyperparameters (with "
-                "space, actions, config and feature_names); for any other, ask act()"
+                "space, actions, config and feature_names), and no wrapper that changes its observations or "
+                "actions; for any other, ask act()"
             )
         known = {
             "name": self.name,

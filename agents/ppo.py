@@ -13,9 +13,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
-from rl_tuner.agents.agent import Agent, Callback, TuningSpaces
+from rl_tuner.agents.agent import Agent, Callback, TuningSpaces, changing_wrappers
 from rl_tuner.agents.ppo_monitor import EpisodeMonitor
 from rl_tuner.agents.private_rng import PrivateRNG
 from rl_tuner.config import require_range
@@ -169,6 +169,10 @@ class PPOAgent(Agent):
 
 
 def _tuning_spaces(venv: VecEnv) -> TuningSpaces | None:
+    if isinstance(venv, VecNormalize | VecFrameStack) or any(
+        any(venv.env_is_wrapped(wrapper)) for wrapper in changing_wrappers()
+    ):
+        return None
     names = [f.name for f in fields(TuningSpaces)]
     if not all(venv.has_attr(name) for name in names):
         return None

@@ -82,7 +82,7 @@ class TabularAgent(Agent):
         warmup: int = 500,
         seed: int = 0,
     ) -> None:
-        super().__init__(TuningSpaces.of(env.unwrapped), seed)
+        super().__init__(TuningSpaces.of(env), seed)
         self.env = env
         self.learning_rate = require_range("learning_rate", learning_rate, 0, 1, above=True)
         self.averaging = averaging

@@ -113,7 +113,6 @@ class ReferenceEngine:
         loss = self._mean_loss(outputs, targets)
         return {"loss": loss, **metrics(self.job.task, torch.cat(outputs), torch.cat(targets))}
 
-    @torch.no_grad()
     def _outputs(self, pool: Pool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Outputs and targets over a pool, batch by batch, in evaluation mode (`advance` leaves it again).
 
@@ -121,11 +120,10 @@ class ReferenceEngine:
         """
         self.model.eval()
         self._evaluation.set_state(self._evaluation_start)
-        with self._evaluation:
+        with torch.no_grad(), self._evaluation:
             pairs = [(self.model(inputs), targets) for inputs, targets in pool.in_order(EVALUATION_BATCH)]
         return [outputs for outputs, _ in pairs], [targets for _, targets in pairs]
 
-    @torch.no_grad()
     def _mean_loss(self, outputs: list[torch.Tensor], targets: list[torch.Tensor]) -> float:
         """The mean over samples of the loss, which is a mean over a batch."""
         if len(outputs) == 1:

@@ -19,6 +19,8 @@ from rl_tuner.errors import ConfigError, JobError
 from rl_tuner.seeding import torch_seed
 from rl_tuner.space import HYPERPARAMETERS
 
+MOST_EPOCHS, MOST_BUDGET = 1e9, 2**53
+"""Nobody trains as long; larger counts of samples would overflow, or not be exact."""
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(outputs, targets) → mean loss over the batch."""
 
@@ -56,7 +58,8 @@ class TrainingJob:
     Args:
         model: A module, copied for each episode, or a function that builds one from torch's global
             generator (it is seeded, and put back).
-        train: Samples trained on: (inputs, targets), or a `Dataset` of such pairs.
+        train: Samples trained on: (inputs, targets), or a `Dataset` of such pairs. Its random transforms
+            are repeatable if they draw from torch's generator.
         validation: Samples that observations, rewards, the best model and early stopping look at; without
             them these look at the training loss.
         test: Samples that nothing looks at before the end; None if the job has none.
@@ -95,11 +98,13 @@ class TrainingJob:
             choose("optimizer", self.optimizer, OPTIMIZERS)
         if not callable(self.model):
             raise ConfigError(f"model must be a module or a function, got {type(self.model).__name__}")
-        require_range("epochs", self.epochs, 0, above=True)
+        require_range("epochs", self.epochs, 0, MOST_EPOCHS, above=True)
+        for name, value in self.start.items():
+            HYPERPARAMETERS[choose("start value", name, HYPERPARAMETERS)].coordinate(value)
         for name in self.fixed:
             choose("fixed hyperparameter", name, HYPERPARAMETERS)
         if self.budget is not None:
-            require_range("budget", self.budget, 1)
+            require_range("budget", self.budget, 1, MOST_BUDGET)
 
     def build_model(self, seed: int) -> nn.Module:
         """A fresh model on the job's device, its random initial weights drawn from `seed`.

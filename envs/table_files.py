@@ -24,7 +24,8 @@ def read_columns(path: Path, header: bool | None = None) -> Columns:
     Args:
         path: The file.
         header: Whether a csv file's first line holds column names; None decides that it does unless every
-            cell of it is a number (0, 1, 2, … are names). Columns without names are called "0", "1", ….
+            cell of it is a number (0, 1, 2, … are names), and refuses to guess where some are, in the same
+            places as in the second line. Columns without names are called "0", "1", ….
 
     Raises:
         DatasetError: The file cannot be read, or is malformed.
@@ -49,10 +50,9 @@ def read_columns(path: Path, header: bool | None = None) -> Columns:
 def _read_csv(path: Path, header: bool | None) -> Columns:
     import pandas as pd
 
-    first, delimiter = _check_rows(path)
+    first, second, delimiter = _check_rows(path)
     if header is None:
-        counted = first in ([str(i + start) for i in range(len(first))] for start in (0, 1))
-        header = not all(map(is_number, first)) or (counted and len(first) > 2)
+        header = _has_names(path, first, second)
     names = _check_names(path, first) if header else [str(i) for i in range(len(first))]
     try:
         frame = pd.read_csv(
@@ -70,8 +70,22 @@ def _read_csv(path: Path, header: bool | None) -> Columns:
     return {name: _numbers_or_text(frame[name]) for name in names}
 
 
-def _check_rows(path: Path) -> tuple[list[str], str]:
-    """The first row and the delimiter; pandas would pad short rows in silence, so each row is counted."""
+def _has_names(path: Path, first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether the first row holds names. Never guessed: without names, classes as text give "0.02, …, R"."""
+    numbers = list(map(is_number, first))
+    if all(numbers):
+        counted = list(first) in ([str(i + start) for i in range(len(first))] for start in (0, 1))
+        return counted and len(first) > 2
+    if any(numbers) and numbers == list(map(is_number, second)):
+        raise DatasetError(
+            f"{path}: its first line ({', '.join(first[:2])}, … {first[-1]}) may be names or data: "
+            "give --header or --no-header (header=True or header=False)"
+        )
+    return True
+
+
+def _check_rows(path: Path) -> tuple[list[str], list[str], str]:
+    """The first two rows, and the delimiter; each row is counted, as pandas pads short ones in silence."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         line = file.readline()
         delimiter = next((d for d in ",;\t" if d in line), ",")
@@ -79,7 +93,9 @@ def _check_rows(path: Path) -> tuple[list[str], str]:
         rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         try:
             first: list[str] = []
+            second: list[str] = []
             for row in rows:
+                second = second or (row if first else [])
                 first = first or row
                 if row and len(row) != len(first):
                     raise DatasetError(
@@ -89,7 +105,7 @@ def _check_rows(path: Path) -> tuple[list[str], str]:
             raise DatasetError(f"{path}, line {rows.line_num}: {error}") from error
     if not first:
         raise DatasetError(f"{path} holds only blank lines")
-    return first, delimiter
+    return first, second, delimiter
 
 
 def _check_names(path: Path, names: Sequence[str]) -> list[str]:
@@ -107,7 +123,8 @@ def _check_names(path: Path, names: Sequence[str]) -> list[str]:
 def data_hint(names: Sequence[str]) -> str:
     """What to say of column names that look like a line of data; nothing of others."""
     numbers = sum(map(is_number, names))
-    return "; if the first line is data, not names, say header=False" if 0 < numbers < len(names) else ""
+    advice = "; if the first line is data, not names, say --no-header (header=False)"
+    return advice if 0 < numbers < len(names) else ""
 
 
 def is_number(cell: str) -> bool:

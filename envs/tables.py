@@ -88,8 +88,8 @@ def load_table(
         impute: Accept missing inputs. Missing targets are never accepted.
         task: "classification" or "regression"; None takes text, and whole numbers with few distinct values,
             for classes.
-        header: Whether a csv file's first line holds column names; None decides that it does unless every
-            cell of it is a number (0, 1, 2, … are names).
+        header: Whether a csv file's first line holds column names; None decides by its cells: see
+            `rl_tuner.envs.table_files.read_columns`.
 
     Raises:
         ConfigError: The task is unknown.
@@ -129,8 +129,9 @@ def _target_name(path: Path, columns: Columns, target: str) -> str:
     near = difflib.get_close_matches(target, names, n=1)
     meant = f" (did you mean {near[0]!r}?)" if near else ""
     more = f", … ({len(names)} in all)" if len(names) > 20 else ""
+    part = "column" if path.suffix.lower() == ".csv" else "array"
     raise DatasetError(
-        f"{path} has no {target!r}{meant}: it has {', '.join(names[:20])}{more}{data_hint(names)}"
+        f"{path} has no {part} {target!r}{meant}: it has {', '.join(names[:20])}{more}{data_hint(names)}"
     )
 
 

@@ -221,6 +221,7 @@ class TuningEnv(gym.Env[Observation, Action]):
     def get_state(self) -> dict[str, Any]:
         """The whole environment in mid-episode, picklable if the job is; `set_state` continues from it."""
         return {
+            "settings": self._settings(),
             "source": self._source,
             "streams": self.streams.seed,
             "np_random": self.np_random.bit_generator.state,
@@ -232,13 +233,22 @@ class TuningEnv(gym.Env[Observation, Action]):
         """Continues from a state that `get_state` gave, on this or another environment, bit for bit.
 
         Raises:
-            ConfigError: The state is of another search space.
+            ConfigError: The state is of an environment with other settings.
             JobError: The state is of another model.
         """
+        for name, setting in self._settings().items():
+            if state["settings"][name] != setting:
+                raise ConfigError(
+                    f"the state is of an environment with another {name}: {state['settings'][name]}, not {setting}"
+                )
         self._start(state["source"], Streams(state["streams"]))
         self.np_random.bit_generator.state = state["np_random"]
         self.engine.set_state(state["engine"])
         self.course.set_state(state["course"])
+
+    def _settings(self) -> dict[str, Any]:
+        """What a state must share with the environment that continues from it."""
+        return {"search space": self.space, "kind of action": self.actions.kind, "config": self.config}
 
     def _start(self, source: JobSpec | TrainingJob, streams: Streams) -> None:
         self._source, self.streams = source, streams

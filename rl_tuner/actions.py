@@ -43,6 +43,7 @@ class ActionMap:
         for row, h in zip(self._table, space.hyperparameters, strict=True):
             row[: len(h.choices)] = h.choices
         self._whole = np.array([h.scale == "log2" for h in space.hyperparameters])
+        self._any_whole = bool(self._whole.any())
 
     @property
     def gym_space(self) -> spaces.Space[Any]:
@@ -80,7 +81,7 @@ class ActionMap:
             return self._table[np.arange(len(self.space)), action.astype(np.int64)]
         if not np.isfinite(action).all():
             raise ConfigError(f"an action must be finite, got {action.tolist()}")
-        return np.clip(action.astype(np.float64), -1.0, 1.0)
+        return np.minimum(np.maximum(action.astype(np.float64), -1.0), 1.0)
 
     def move(self, anchor: Anchor, offset: Array, action: NDArray[Any]) -> Array:
         """The offsets after an action, within the anchor's limits; 0 where the job lacks one.
@@ -90,10 +91,14 @@ class ActionMap:
             offset: Offsets before, shape (…, D).
             action: Shape (…, D).
         """
-        fraction = self.fraction(action)
+        return self.shift(anchor, offset, self.fraction(action))
+
+    def shift(self, anchor: Anchor, offset: Array, fraction: Array) -> Array:
+        """`move` by an action that is already given as fractions of step (or of reach, if anchored)."""
         change = fraction * (self.space.reaches if self.kind == "anchored" else self.space.steps)
         # The change is rounded, not the offset: at a bound off the grid "no change" must not move.
-        change = np.where(self._whole, np.rint(change), change)
+        if self._any_whole:
+            change = np.where(self._whole, np.rint(change), change)
         return self.clamp(anchor, change if self.kind == "anchored" else offset + change)
 
     def cut(self, anchor: Anchor, offset: Array, name: str, factor: float) -> Array:
@@ -106,4 +111,4 @@ class ActionMap:
     @staticmethod
     def clamp(anchor: Anchor, offset: Array) -> Array:
         """Offsets within the anchor's limits, which are 0 where the job lacks the hyperparameter."""
-        return np.clip(offset, anchor.low, anchor.high)
+        return np.minimum(np.maximum(offset, anchor.low), anchor.high)

@@ -117,7 +117,7 @@ class Application:
         Raises:
             ConfigError: The folder exists or cannot be written.
         """
-        run = RunDirectory(path, to_dict(self.config))
+        run = RunDirectory(path, to_dict(self.config), resumable=False)
         start, began = self.start, time.perf_counter()
         with Tracker(run.path) as tracker:
 
@@ -149,7 +149,7 @@ class Application:
         write_bytes(run.path / "decisions.csv", records_csv(episode.records).encode())
         image = io.BytesIO()
         title = f"{episode.job} under {episode.policy}"
-        records_figure(episode.records, title).savefig(image, format="png", dpi=120)
+        records_figure(episode.records, title, "training samples").savefig(image, format="png", dpi=120)
         write_bytes(run.path / "curves.png", image.getvalue())
         run.write_results(applied.results())
 

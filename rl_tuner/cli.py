@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Annotated, NoReturn
 
 import typer
@@ -17,6 +18,7 @@ app = typer.Typer(
     help="Learn to tune hyperparameters while a model trains.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # paragraphs are wrapped to the terminal, whatever their lines here
     pretty_exceptions_enable=False,
 )
 app.command("train")(train.train)
@@ -44,19 +46,28 @@ def _root(
 
 def main() -> None:
     """Runs the command line; the console script ``rl-tuner``."""
+    threading.excepthook = _in_thread
     try:
         code = app(standalone_mode=False)
     except RlTunerError as error:
         _fail(str(error))
     except TyperException as error:  # a wrong option, or a value of the wrong type
         _fail(error.format_message())
+    except OSError as error:  # a full disk, a folder that may not be written
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except typer.Abort:
         _fail("stopped")
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> NoReturn:
+def _in_thread(error: threading.ExceptHookArgs) -> None:
+    """Shows a thread's error, except that of TensorBoard's writer, which its next call raises once more."""
+    if not issubclass(error.exc_type, OSError):
+        threading.__excepthook__(error)
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
     line = " ".join(message.split())
     if line:  # empty where help was shown instead
         sys.stderr.write(f"error: {line}\n")
-    sys.exit(2)
+    sys.exit(code)

@@ -117,6 +117,7 @@ class Course(Generic[K]):
         self._before = Track()
         self._interval = Interval()
         self._rescued = False
+        self._cuts = 0.0
         self._since_best = 0
         self._fraction = np.zeros(len(space))
         self.offset = np.zeros(len(space))
@@ -158,8 +159,11 @@ class Course(Generic[K]):
 
     def act(self, action: NDArray[Any]) -> dict[str, float]:
         """Takes a decision; returns the hyperparameters to train with until `next_end`."""
-        self._fraction = np.where(self.anchor.available, self.actions.fraction(action), 0.0)
-        self.offset = self.actions.move(self.anchor, self.offset, action)
+        self._fraction = self.actions.fraction(action) * self.anchor.available
+        self.offset = self.actions.shift(self.anchor, self.offset, self._fraction)
+        if self.actions.kind == "anchored" and self._cuts:
+            # Such an action sets the learning rate outright: the rails' cuts must outlast it.
+            self.offset = self.actions.cut(self.anchor, self.offset, "lr", self._cuts)
         return self.values
 
     def settle(self, trainee: Restorable[K], interval: Interval, used: int) -> Outcome:
@@ -240,6 +244,7 @@ class Course(Generic[K]):
         else:
             self.rescues += 1
             self._rescued = True
+            self._cuts = (self._cuts or 1.0) * self.rails.lr_cut
         if self.rails is None or self.good is None:
             return
         trainee.restore(self.good)
@@ -256,7 +261,8 @@ class Course(Generic[K]):
 
     _STATE = (
         "used", "decision", "rescues", "crashed", "finished", "return_", "track", "_before", "_interval",
-        "_rescued", "_since_best", "_fraction", "offset", "_good_offset", "anchor", "records", "good", "best",
+        "_rescued", "_since_best", "_cuts", "_fraction", "offset", "_good_offset", "anchor", "records",
+        "good", "best",
     )  # fmt: skip
 
     def get_state(self) -> dict[str, Any]:

@@ -40,10 +40,14 @@ def colour(comparison: Comparison, method: str) -> Any:
 
 
 def style(comparison: Comparison, method: str) -> dict[str, Any]:
-    """Colour and dashes of the method's lines: two that coincide can both be seen."""
-    dashes = ("-", (0, (4, 2)), (0, (1, 1)), (0, (6, 2, 1, 2)))
+    """Colour and dashes of the method's lines: only the first, which lies below all others, has no gaps.
+
+    So lines that coincide, as a plateau schedule's and the constant one's often do, can all be seen.
+    """
+    dashes = ((4, 2), (1, 1), (6, 2, 1, 2), (2, 3), (8, 3), (4, 2, 1, 2, 1, 2))
     index = comparison.methods.index(method)
-    return {"color": colour(comparison, method), "linestyle": dashes[index % len(dashes)]}
+    line = (0, dashes[(index - 1) % len(dashes)]) if index else "-"
+    return {"color": colour(comparison, method), "linestyle": line}
 
 
 def anytime_curve(row: Row, points: int = GRID) -> Array:

@@ -66,7 +66,7 @@ def records_image(records: Sequence[Record], title: str) -> NDArray[np.uint8]:
     return pixels
 
 
-def records_figure(records: Sequence[Record], title: str) -> Figure:
+def records_figure(records: Sequence[Record], title: str, unit: str = "") -> Figure:
     """The figure itself; ``figure.savefig("episode.png")`` writes it.
 
     Losses and hyperparameters are drawn over the budget used, in the budget's unit. Decisions whose interval
@@ -75,6 +75,7 @@ def records_figure(records: Sequence[Record], title: str) -> Figure:
     Args:
         records: An episode's log; may be empty.
         title: The figure's title.
+        unit: What the budget is counted in, such as "training samples"; said on the axis if given.
     """
     from matplotlib.figure import Figure
 
@@ -87,13 +88,13 @@ def records_figure(records: Sequence[Record], title: str) -> Figure:
     rows = -(-len(names) // PANELS)
     columns = -(-len(names) // rows) if rows else 1
     grid = figure.add_gridspec(1 + rows, columns, height_ratios=[max(1.6, 1.2 * rows)] + [1.0] * rows)
-    _draw_losses(figure.add_subplot(grid[0, :]), records)
+    _draw_losses(figure.add_subplot(grid[0, :]), records, f"budget used ({unit})" if unit else "budget used")
     for i, name in enumerate(names):
         _draw_hyperparameter(figure.add_subplot(grid[1 + i // columns, i % columns]), records, name)
     return figure
 
 
-def _draw_losses(axes: Axes, records: Sequence[Record]) -> None:
+def _draw_losses(axes: Axes, records: Sequence[Record], xlabel: str) -> None:
     used = np.array([r.used for r in records])
     curves = {
         "train": np.array([r.train_loss for r in records]),
@@ -112,7 +113,7 @@ def _draw_losses(axes: Axes, records: Sequence[Record]) -> None:
     _mark_failures(axes, records, label="diverged or collapsed")
     every = np.concatenate(list(curves.values()))
     _scale(axes, every[np.isfinite(every)], "log")
-    axes.set(xlabel="budget used", ylabel="loss")
+    axes.set(xlabel=xlabel, ylabel="loss")
     axes.set_xlim(0, used[-1])
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
@@ -156,7 +157,7 @@ def _scale(axes: Axes, values: NDArray[np.float64], scale: str, low: float = 0.0
         _plain_ticks(axes, values, base)
     elif low > 0 and (values >= 0).all():
         axes.set_yscale("symlog", base=base, linthresh=low, linscale=0.3)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 2 * max(values.max(), low))  # the axis's own margin would be next to nothing
 
 
 def _plain_ticks(axes: Axes, values: NDArray[np.float64], base: int) -> None:

@@ -36,7 +36,7 @@ class Rails:
         alive: … while fewer than this share of the parameter tensors still has a gradient: a network can
             die (all units off) without its loss exploding.
         lr_cut: The restored run goes on at this factor of the lower learning rate: the one of the last good
-            state or the one that failed.
+            state or the one that failed. (It is left alone where it is not among the tuned ones.)
         rescues: So many restorations a job; the next failure ends it as crashed.
     """
 

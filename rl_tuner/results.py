@@ -14,7 +14,7 @@ from typing import Any
 
 from rl_tuner.config import from_dict, to_dict
 from rl_tuner.errors import ConfigError
-from rl_tuner.files import plain, write_bytes
+from rl_tuner.files import naming, plain, write_bytes
 from rl_tuner.history import Record
 from rl_tuner.rollout import Episode
 
@@ -188,7 +188,7 @@ class RowFile:
         Raises:
             OSError: It cannot be written.
         """
-        with self.path.open("ab") as file:
+        with naming(self.path), self.path.open("ab") as file:
             file.write(json.dumps(row.to_dict(), allow_nan=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())

@@ -37,6 +37,7 @@ class RunDirectory:
         config: What was asked for, JSON-able, every default written out.
         resume: Whether to continue a run that exists.
         may_change: Keys of `config` that a continued run may change (a longer budget).
+        resumable: Whether runs of this kind can be continued: what the refusal of an existing one advises.
 
     Raises:
         ConfigError: The run exists and `resume` is not given, or it was asked for something else, or
@@ -50,13 +51,15 @@ class RunDirectory:
         *,
         resume: bool = False,
         may_change: Collection[str] = (),
+        resumable: bool = True,
     ) -> None:
         self.path = Path(path)
         file = self.path / "config.json"
         if resume and not file.is_file():
             raise ConfigError(f"there is no run to resume in {self.path}: leave out --resume")
         if self.path.exists() and not resume and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise ConfigError(f"{self.path} exists: give --resume to continue it, or another --out")
+            advice = "give --resume to continue it, or another --out" if resumable else "give another --out"
+            raise ConfigError(f"{self.path} exists: {advice}")
         if resume:
             self._check_same(file, config, may_change)
         try:

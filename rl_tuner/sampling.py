@@ -26,6 +26,10 @@ class TunedBatchSampler:
         batch_size: Samples a batch, >= 1; more than `size` counts as `size`.
         seed: Seed of the shuffles, >= 0.
 
+    Attributes:
+        last_size: Samples in the last batch drawn.
+        drawn: Samples drawn in all.
+
     Raises:
         ConfigError: A value is out of range.
     """
@@ -39,6 +43,7 @@ class TunedBatchSampler:
         self._used = 0
         self._left: int | None = None
         self.last_size = 0
+        self.drawn = 0
 
     @property
     def batch_size(self) -> int:
@@ -63,12 +68,16 @@ class TunedBatchSampler:
 
     def draw(self) -> NDArray[np.int64]:
         """The next batch of indices, shape (next_size(),), not to be written to; empty at the end."""
-        size = self.next_size()
+        size = self._batch_size
         if self._left is not None:
+            size = self.next_size()
             self._left -= size
         self.last_size = size
+        self.drawn += size
         batch = self._order[self._used : self._used + size]
-        self._used += len(batch)
+        self._used += size
+        if self._used > self.size:
+            self._used = self.size
         while len(batch) < size:  # twice where a last batch is one larger than the dataset
             self._order = self._shuffles.permutation(self.size)
             self._used = min(size - len(batch), self.size)
@@ -97,6 +106,7 @@ class TunedBatchSampler:
             "used": self._used,
             "left": self._left,
             "last_size": self.last_size,
+            "drawn": self.drawn,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -112,4 +122,5 @@ class TunedBatchSampler:
         self._batch_size = state["batch_size"]
         self._shuffles.bit_generator.state = state["shuffles"]
         self._order = state["order"].copy()
-        self._used, self._left, self.last_size = state["used"], state["left"], state["last_size"]
+        self._used, self._left = state["used"], state["left"]
+        self.last_size, self.drawn = state["last_size"], state["drawn"]

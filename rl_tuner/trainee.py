@@ -144,13 +144,12 @@ class Trainee:
             else:
                 layer.dropout = rate  # type: ignore[assignment]
 
-    @torch.no_grad()
     def keep(self) -> Kept:
         """A copy of parameters, buffers and optimizer state."""
         state = self.optimizer.state
         kept = [_copies(state[p]) if p in state else None for p in self._parameters()]
         groups = [_copies(group) for group in self.optimizer.param_groups]
-        return Kept([t.clone() for t in self._tensors()], kept, groups)
+        return Kept([t.detach().clone() for t in self._tensors()], kept, groups)
 
     @torch.no_grad()
     def restore(self, kept: Kept) -> None:
@@ -237,7 +236,9 @@ def _number(value: Any) -> float:
 def _copies(entries: Mapping[str, Any]) -> dict[str, Any]:
     """Copies of an optimizer's entries besides the parameters; tensors first, there are most of them."""
     return {
-        k: v.clone() if isinstance(v, torch.Tensor) else _copy(v) for k, v in entries.items() if k != "params"
+        k: v.detach().clone() if isinstance(v, torch.Tensor) else _copy(v)
+        for k, v in entries.items()
+        if k != "params"
     }
 
 

@@ -87,7 +87,9 @@ class Tuner:
         _check_types(model, validate, batch_sampler)
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self._in_samples = total_samples is not None
-        budget = int(require_range("the budget", total_samples or total_steps or 0, 1))
+        budget = total_samples if total_samples is not None else total_steps
+        if not isinstance(budget, int) or budget < 1:
+            raise ConfigError(f"the budget must be a whole number >= 1, got {budget!r}")
         self._sampler = batch_sampler
         if batch_sampler is not None and self._in_samples:
             batch_sampler.stop_after(budget)
@@ -97,6 +99,7 @@ class Tuner:
         self._course = self._make_course(budget, rails)
         self._tracker = Tracker(Path(log_dir)) if log_dir is not None else None
         self._last_samples = 1
+        self._drawn = 0 if batch_sampler is None else batch_sampler.drawn
         self._warned = False
         self.used = 0
         start = self._start_values(hyperparameters)
@@ -106,8 +109,9 @@ class Tuner:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent, or the run crashed past the rails."""
-        return self._course.finished
+        """Whether the budget is spent (or the sampler's stream at its end), or the run crashed."""
+        at_end = self._in_samples and self._sampler is not None and self._sampler.next_size() == 0
+        return self._course.finished or at_end
 
     @property
     def crashed(self) -> bool:
@@ -129,22 +133,24 @@ class Tuner:
 
         Args:
             loss: The step's training loss, a tensor of one element (read only at a decision) or a number.
-            samples: Samples in the step's batch; None for the sampler's last batch. Needed when the budget
-                is in samples and there is no sampler.
+            samples: Samples used since the step before; None for what the sampler drew since then (all
+                of it under gradient accumulation; with loader workers, which draw ahead, pass the number).
+                Needed when the budget is in samples and there is no sampler.
 
         Raises:
             ConfigError: `samples` is needed or below 1.
         """
-        if self.finished:
+        if self._course.finished:
             return
         if samples is None:
-            samples = self._sampler.last_size if self._sampler is not None else 0
-            if self._in_samples and samples < 1:
+            if self._in_samples and self._sampler is None:
                 raise ConfigError("with total_samples and no batch_sampler, call step(loss, samples=n)")
+            samples = 0 if self._sampler is None else self._sampler.drawn - self._drawn
         else:
             require_range("samples", samples, 1)
         self._meter.record(loss, samples)
         self._last_samples = samples
+        self._drawn = 0 if self._sampler is None else self._sampler.drawn
         self.used += samples if self._in_samples else 1
         if self.used >= self._course.next_end:
             self._decide()
@@ -157,7 +163,7 @@ class Tuner:
         Weights trained since the last decision are validated first, and stay if they are the best.
         """
         best = self._course.best
-        if self._meter.updates and not self.finished and self._validate_loss is not None:
+        if self._meter.updates and not self._course.finished and self._validate_loss is not None:
             self._meter.clear()
             if self._validate() < self._course.track.best:
                 return
@@ -179,6 +185,7 @@ class Tuner:
             "policy": self.policy.get_state(),
             "used": self.used,
             "last_samples": self._last_samples,
+            "drawn": self._drawn,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -196,7 +203,7 @@ class Tuner:
         self._trainee.write(state["values"])  # after the optimizer's state, which holds older ones
         self._meter.set_state(state["meter"])
         self.policy.set_state(state["policy"])
-        self.used, self._last_samples = state["used"], state["last_samples"]
+        self.used, self._last_samples, self._drawn = state["used"], state["last_samples"], state["drawn"]
 
     def _make_course(self, budget: int, rails: bool | Rails | None) -> Course[Kept]:
         config = self.policy.config
@@ -227,7 +234,11 @@ class Tuner:
         if self._validate_loss is None:
             return float("nan")
         modes = [] if self._model is None else [(m, m.training) for m in self._model.modules()]
-        loss = float(self._validate_loss())
+        given = self._validate_loss()
+        try:
+            loss = float(given)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"validate must return one number, got {given!r}") from error
         for module, training in modes:
             module.training = training
         return loss if np.isfinite(loss) else float("inf")
@@ -244,7 +255,7 @@ class Tuner:
         self._course.settle(self._trainee, interval, self.used)
         if self._tracker is not None:
             self._tracker.record(self.records[-1])
-        if not self.finished:
+        if not self._course.finished:
             self._act()
         elif self._tracker is not None:
             self._tracker.close()

@@ -24,7 +24,7 @@ HIDDEN = (64, 32)
 EPOCHS = 30.0
 USUAL_LR = {**SANE_LR, "adamw": SANE_LR["adam"], "nesterov": SANE_LR["sgd"]}
 """Start values by optimizer; where none is given the optimizer's own default counts."""
-OF_TABLES = ("target", "model", "hidden", "optimizer", "impute", "task", "dropout")
+OF_TABLES = ("target", "header", "model", "hidden", "optimizer", "impute", "task", "dropout")
 """Settings that only a table takes: a user's own job brings them along."""
 
 
@@ -45,6 +45,7 @@ class ApplyConfig:
         task: "classification" or "regression".
         early_stopping: Decisions without a new best loss after which training ends.
         seed: Of the split, the initial weights, the batches and dropout.
+        header: Whether a csv file's first line holds column names.
     """
 
     data: str
@@ -63,6 +64,7 @@ class ApplyConfig:
     task: str | None = None
     early_stopping: int | None = None
     seed: int = 0
+    header: bool | None = None
 
     def __post_init__(self) -> None:
         Streams(self.seed)
@@ -112,7 +114,9 @@ def _table_job(config: ApplyConfig) -> tuple[TrainingJob, ModelMetadata]:
     """A job on a table: an MLP, or the module that a user's function returns."""
     if config.target is None:
         raise ConfigError(f"--target is missing: which column of {config.data} is to be predicted?")
-    table = load_table(config.data, config.target, impute=bool(config.impute), task=config.task)
+    table = load_table(
+        config.data, config.target, impute=bool(config.impute), task=config.task, header=config.header
+    )
     split = table.split(config.seed)
     inputs, outputs = split.features, split.classes or 1
     start = config.start

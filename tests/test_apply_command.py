@@ -80,7 +80,43 @@ def test_a_second_run_gets_a_folder_of_its_own_but_a_named_one_is_never_overwrit
     assert names == ["apply-wine-cosine-0", "apply-wine-cosine-0-2"]
     again = run(wine, "--target", "cultivar", *QUICK, "--out", "runs/apply-wine-cosine-0")
     assert again.code == 2
-    assert "exists" in again.err
+    assert "exists: give another --out" in again.err  # apply has no --resume to advise
+
+
+def test_a_table_without_names_loses_no_row_where_one_says_so(run: Run) -> None:
+    Path("t.csv").write_text("\n".join(_table("no names")))
+    for option, rows in (("--no-header", 28), ("--header", 27)):
+        done = run("t.csv", "--target", "-1", *QUICK, option, "--out", option[2:], "--json")
+        train = rows - 2 * round(rows / 5)
+        assert json.loads(done.out)["samples"] == 3 * train
+
+
+def test_ctrl_c_is_one_line_that_names_the_folder(
+    run: Run, wine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rl_tuner.applying.run_episode", press)
+    done = run(wine, "--target", "cultivar", *QUICK, "--out", "here[1]")
+    assert done.code == 130
+    assert done.out.splitlines()[-1] == "interrupted; TensorBoard events up to here are in here[1]"
+    assert done.err == ""
+
+
+@pytest.mark.parametrize("size", [1500, 6000], ids=["events", "model"])
+def test_a_full_disk_is_one_clear_line(wine: str, size: int) -> None:
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+        "from rl_tuner.cli import main; main()"
+    )
+    command = ["apply", wine, "--target", "cultivar", *QUICK, "--out", "here"]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: here")
+    assert done.stderr.count("\n") == 1
+    assert "File too large" in done.stderr
+    assert not Path("here/results.json").exists()
 
 
 def test_the_console_script_runs_an_own_job_from_the_current_folder() -> None:
@@ -115,13 +151,19 @@ def _table(name: str) -> list[str]:
             rows = rows[:3]
         case "ragged":
             rows[5] = rows[5][:2]
+    if name == "no names":
+        return [",".join(row) for row in rows[2:]]
     return ["size,weight,kind", *(",".join(row) for row in rows)]
 
 
 @pytest.mark.parametrize(
     ("table", "arguments", "words"),
     [
-        ("good", ["--target", "kin"], "has no 'kin' (did you mean 'kind'?): it has size, weight, kind"),
+        (
+            "good",
+            ["--target", "kin"],
+            "has no column 'kin' (did you mean 'kind'?): it has size, weight, kind",
+        ),
         ("good", [], "--target is missing"),
         ("text", ["--target", "kind"], "column 'weight' must hold numbers: row 4 holds 'high'"),
         ("nan", ["--target", "kind"], "missing values (NaN) in column 'size'"),
@@ -133,6 +175,8 @@ def _table(name: str) -> list[str]:
         ("good", ["--target", "kind", "--lr", "-1"], "lr must be > 0"),
         ("good", ["--target", "kind", "--hidden", "8,x"], "--hidden must be whole numbers like 64,32"),
         ("good", ["--target", "kind", "--model", "nowhere:net"], "cannot import 'nowhere'"),
+        ("good", ["--target", "kind", "--epochs", "1e17"], "epochs must be > 0 and <= 1e+09"),
+        ("no names", ["--target", "-1"], "may be names or data: give --header or --no-header"),
         ("good", ["--target", "kind", "--epochs", "0.5"], "cannot hold 100 decisions"),
         ("good", ["--target", "kind", "--task", "ranking"], "unknown task 'ranking'"),
     ],

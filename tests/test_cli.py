@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+import typer
 
 from rl_tuner import __version__
-from rl_tuner.cli import main
+from rl_tuner.cli import app, main
 from rl_tuner.envs.suites import SUITES
+from tests.conftest import ROOT
 from tests.tiny import TINY
 
 COMMANDS = ("train", "apply", "compare", "inspect", "list", "bench")
@@ -59,7 +62,7 @@ def test_version_is_printed_alone(
     [
         "import rl_tuner, rl_tuner.agents",
         "import sys; sys.argv = ['rl-tuner', '--help']\n"
-        "from rl_tuner.cli import main\n"
+        "from rl_tuner.cli import app, main\n"
         "try: main()\n"
         "except SystemExit: pass",
     ],
@@ -121,7 +124,7 @@ def test_bad_input_leaves_no_run_folder_behind(
 
 
 def test_a_bad_input_in_a_process_of_its_own_shows_no_traceback() -> None:
-    script = "from rl_tuner.cli import main; main()"
+    script = "from rl_tuner.cli import app, main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script, "inspect", "nope"], capture_output=True, text=True, check=False
     )
@@ -146,3 +149,46 @@ def test_json_is_one_object_and_all_there_is_on_stdout(
     assert run(monkeypatch, *arguments) == 0
     found: Any = json.loads(capsys.readouterr().out)
     assert isinstance(found, dict)
+
+
+@pytest.mark.parametrize("file", ["README.md", "Makefile"])
+def test_every_option_that_the_documents_use_exists(file: str) -> None:
+    text = (ROOT / file).read_text().replace("\\\n", " ")
+    found = re.findall(
+        r"^[^#\n]*?rl-tuner (train|apply|compare|inspect|list|bench)\b([^#\n]*)", text, re.MULTILINE
+    )
+    assert found
+    group = typer.main.get_command(app)
+    for command, rest in found:
+        known = {name for parameter in group.commands[command].params for name in parameter.opts}
+        used = set(re.findall(r" (--[a-z][a-z-]*)", rest))
+        assert used <= known, f"{file}: rl-tuner {command} has no {', '.join(used - known)}"
+
+
+def test_a_paragraph_of_the_help_is_wrapped_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run(monkeypatch, "compare", "--help")
+    said = capsys.readouterr().out.split("Arguments")[0].splitlines()
+    lines = [line.strip() for line in said if line.strip()]
+    (start,) = [i for i, line in enumerate(lines) if line.startswith("The baseline")]
+    assert all(len(line) > 60 for line in lines[start:-2])
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left on device", "x/results.json"), "x/results.json: No space left on device"),
+        (OSError("the network is gone"), "the network is gone"),
+    ],
+)
+def test_a_failure_of_the_system_is_one_line_and_exit_code_1(
+    error: OSError, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("rl_tuner.policy_file.load_policy", fail)
+    assert run(monkeypatch, "inspect", "cosine") == 1
+    assert capsys.readouterr() == ("", f"error: {line}\n")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,15 @@ def test_the_table_names_every_method_and_fits_a_hundred_columns() -> None:
     assert max(map(len, result.stdout.splitlines())) <= 100
     assert "x/test_loss.png" in result.stdout
     assert "tensorboard --logdir x/tensorboard" in result.stdout
+
+
+def test_a_narrow_terminal_loses_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    stdout = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", invoke("cosine", "plateau", *TINY, "--out", "x").stdout)
+    for word in ("constant", "cosine", "plateau", "accuracy", "rescues", "no difference shown"):
+        assert f" {word} " in stdout
+    assert "…" not in stdout.split("Means with")[0].split("method  ")[1]
 
 
 def test_the_table_says_what_the_results_say() -> None:

@@ -119,6 +119,14 @@ def test_a_method_has_the_same_colour_in_every_figure_and_another_than_its_neigh
     assert dots[0] != dots[1]
 
 
+def test_only_the_line_below_all_others_has_no_gaps() -> None:
+    comparison = make_comparison(**{name: [[1.0]] for name in ("constant", *"abcdefg")})
+    lines = anytime_figure(comparison).axes[0].lines
+    assert [line.get_label() for line in lines if line.get_linestyle() == "-"] == ["constant"]
+    assert lines[0].get_label() == "constant"
+    assert all(a.get_linestyle() != b.get_linestyle() or a is b for a in lines[:1] for b in lines)
+
+
 @pytest.mark.parametrize("comparison", [small(), failed(), make_comparison(constant=[[0.0]])])
 def test_every_comparison_gives_figures_that_can_be_opened(comparison: Comparison) -> None:
     paths = write_figures(comparison, Path())

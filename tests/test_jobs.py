@@ -81,9 +81,11 @@ def test_a_missing_test_split_is_no_pool() -> None:
         ({"task": "clustering"}, "unknown task 'clustering'"),
         ({"optimizer": "adma"}, "unknown optimizer 'adma'.*'adam'"),
         ({"model": 3}, "model must be a module or a function, got int"),
-        ({"epochs": 0}, "epochs must be > 0, got 0"),
-        ({"epochs": float("nan")}, "epochs must be > 0, got nan"),
-        ({"budget": 0}, "budget must be >= 1, got 0"),
+        ({"epochs": 0}, r"epochs must be > 0 and <= 1e\+09, got 0"),
+        ({"epochs": float("nan")}, r"epochs must be > 0 and <= 1e\+09, got nan"),
+        ({"epochs": float("inf")}, r"epochs must be > 0 and <= 1e\+09, got inf"),
+        ({"budget": 0}, r"budget must be >= 1 and <= 9.0072e\+15, got 0"),
+        ({"budget": 10**30}, r"budget must be >= 1 and <= 9.0072e\+15, got 10+"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(changes: dict[str, Any], message: str) -> None:
@@ -100,3 +102,12 @@ def test_functions_that_build_the_wrong_thing_are_refused() -> None:
         job(optimizer=torch.optim.LBFGS).build_optimizer(mlp(4, (5,), 3))
     with pytest.raises(JobError, match="requires a gradient"):
         job().build_optimizer(mlp(4, (5,), 3).requires_grad_(False))
+
+
+@pytest.mark.parametrize(
+    "start", [{"lr": -1.0}, {"momentum": 5.0}, {"dropout": 1.5}, {"batch_size": 0}, {"learning_rate": 0.1}]
+)
+def test_start_values_that_make_no_sense_are_named_whether_tuned_or_not(start: dict[str, float]) -> None:
+    x, y = torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(ConfigError, match=next(iter(start))):
+        TrainingJob(torch.nn.Linear(2, 2), (x, y), start=start, fixed=("lr",))

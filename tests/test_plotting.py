@@ -121,3 +121,8 @@ def test_drawing_touches_no_pyplot_and_the_module_imports_without_matplotlib() -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_budgets_unit_stands_on_its_axis_if_it_is_known() -> None:
+    labels = [records_figure(EPISODE, "x", *unit).axes[0].get_xlabel() for unit in ((), ("steps",))]
+    assert labels == ["budget used", "budget used (steps)"]

@@ -39,6 +39,12 @@ def test_an_existing_run_is_refused_and_left_as_it_was() -> None:
     assert load("x/results.json") == {"a": 1}
 
 
+def test_a_run_that_cannot_be_continued_is_not_told_to_be_resumed() -> None:
+    RunDirectory("x", CONFIG)
+    with pytest.raises(ConfigError, match="x exists: give another --out"):
+        RunDirectory("x", CONFIG, resumable=False)
+
+
 def test_an_empty_folder_is_as_good_as_none() -> None:
     Path("x").mkdir()
     assert RunDirectory("x", CONFIG).path == Path("x")

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from rl_tuner.agents import QLearning, Sarsa
 from rl_tuner.agents.agent import EpisodeSummary
 from rl_tuner.agents.tabular import TabularAgent, Transition
+from rl_tuner.envs import TuningEnv
 from rl_tuner.errors import ConfigError
 from tests.contracts_agents import AgentContract, ContextBandit, TinyTuning
 
@@ -315,3 +316,11 @@ def test_an_unfit_space_is_named(observation_space: Any, action_space: Any, mess
 def test_named_features_need_an_environment_that_names_them() -> None:
     with pytest.raises(ConfigError, match="does not name any"):
         QLearning(ContextBandit(), shared={"progress": 3})
+
+
+def test_a_policy_learned_through_a_wrapper_that_changes_observations_is_not_saved() -> None:
+    env = TuningEnv(suite="quick", actions="discrete")
+    wrapped = gym.wrappers.TransformObservation(env, lambda seen: 2 * seen, env.observation_space)
+    with pytest.raises(ConfigError, match="no wrapper that changes"):
+        QLearning(wrapped).policy()
+    assert QLearning(gym.wrappers.RecordEpisodeStatistics(env)).policy().name == "q-learning"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.summary.writer import event_file_writer
 
 from rl_tuner.tracking import Tracker
 from tests.comparing import make_record
@@ -66,7 +67,9 @@ def test_settings_and_final_metrics_are_on_the_hparams_page_of_the_same_run() ->
     assert "hparam/val_loss" not in found.Tags()["scalars"]
 
 
-def test_a_continued_run_forgets_the_steps_it_writes_anew() -> None:
+def test_a_continued_run_forgets_the_steps_it_writes_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Files of one second are read in the order of their numbers as text: 10 would come before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     with Tracker(Path("run")) as tracker:
         for step in (1, 2, 3):
             tracker.scalars({"a": step}, step)

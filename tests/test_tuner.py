@@ -388,7 +388,7 @@ def test_a_state_of_another_model_is_refused() -> None:
     [
         ({"total_steps": None}, "total_steps or as total_samples"),
         ({"total_samples": 5}, "total_steps or as total_samples"),
-        ({"total_steps": 0}, "budget must be >= 1"),
+        ({"total_steps": 0}, "budget must be a whole number >= 1"),
         ({"model": "net"}, "model must be a torch module"),
         ({"validate": 0.5}, "validate must be a function"),
         ({"batch_sampler": [1, 2]}, "batch_sampler must be a TunedBatchSampler"),
@@ -478,3 +478,62 @@ def test_a_log_folder_gets_the_decisions_as_tensorboard_events(tmp_path: Any) ->
     assert [step for step, _ in scalars("loss/validation")] == [record.used for record in tuner.records]
     written = [value for _, value in scalars("hyperparameters/lr")]
     assert written == pytest.approx([record.values["lr"] for record in tuner.records], rel=1e-6)
+
+
+@pytest.mark.parametrize(("workers", "accumulate"), [(0, 3), (2, 1)])
+def test_the_loop_of_the_readme_ends_under_accumulation_and_with_loader_workers(
+    workers: int, accumulate: int
+) -> None:
+    data = torch.utils.data.TensorDataset(*blobs(300, 1))
+    sampler = TunedBatchSampler(300, 24)
+    loader = torch.utils.data.DataLoader(data, batch_sampler=sampler, num_workers=workers)
+    net = nn.Linear(10, 3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    tuner = Tuner(optimizer, total_samples=1_000, policy=still_policy(), batch_sampler=sampler)
+    batches = 0
+    while not tuner.finished:
+        for inputs, targets in loader:
+            batches += 1
+            loss = functional.cross_entropy(net(inputs), targets) / accumulate
+            loss.backward()  # type: ignore[no-untyped-call]
+            if batches % accumulate == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+                tuner.step(loss)
+        assert batches < 200
+    assert tuner.finished
+    assert tuner.used <= 1_000
+
+
+def test_under_gradient_accumulation_every_sample_counts() -> None:
+    sampler = TunedBatchSampler(300, 20)
+    net = nn.Linear(10, 3)
+    tuner = Tuner(
+        torch.optim.SGD(net.parameters(), lr=0.1),
+        total_samples=6_000,
+        policy=still_policy(),
+        batch_sampler=sampler,
+    )
+    for _ in range(4):
+        sampler.draw()
+    tuner.step(1.0)
+    assert tuner.used == 80
+
+
+@pytest.mark.parametrize("answer", [None, (0.5, 0.1), torch.ones(2)])
+def test_a_validation_that_gives_no_number_is_named(answer: Any) -> None:
+    net = nn.Linear(2, 2)
+    with pytest.raises(ConfigError, match="validate must return one number"):
+        Tuner(
+            torch.optim.SGD(net.parameters(), lr=0.1),
+            total_steps=9,
+            policy=still_policy(),
+            validate=lambda: answer,
+        )
+
+
+@pytest.mark.parametrize("budget", [10.7, 0, -3, float("inf")])
+def test_a_budget_is_a_whole_number(budget: Any) -> None:
+    net = nn.Linear(2, 2)
+    with pytest.raises(ConfigError, match="whole number >= 1"):
+        Tuner(torch.optim.SGD(net.parameters(), lr=0.1), total_steps=budget, policy=still_policy())

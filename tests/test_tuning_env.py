@@ -323,7 +323,7 @@ def test_a_budget_that_cannot_hold_the_decisions_is_refused() -> None:
 def test_a_state_of_another_search_space_is_refused() -> None:
     env = TuningEnv(wine_job(), decisions=3)
     env.reset(seed=0)
-    with pytest.raises(ConfigError, match="5 hyperparameters, this course 1"):
+    with pytest.raises(ConfigError, match="environment with another search space"):
         TuningEnv(wine_job(), decisions=3, hyperparameters=["lr"]).set_state(env.get_state())
 
 
@@ -337,3 +337,29 @@ def test_the_batch_size_that_is_told_is_the_one_trained_with_on_a_small_dataset(
         _, _, done, _, info = env.step(np.ones(1, np.float32))
         assert info["hyperparameters"]["batch_size"] == env.engine.sampler.batch_size
     assert info["hyperparameters"]["batch_size"] == 50
+
+
+def test_rails_cut_the_learning_rate_also_where_actions_set_it_outright() -> None:
+    x, y = torch.randn(200, 4, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 2
+    job = TrainingJob(mlp_of_four, (x, y), (x, y), optimizer="sgd", budget=6_000, start={"lr": 50.0})
+    env = TuningEnv(job, actions="anchored", hyperparameters=["lr"])
+    env.reset(seed=0)
+    done = False
+    while not done:
+        _, _, done, _, info = env.step(np.zeros(1, np.float32))
+    assert not info["crashed"]
+    rates = [record.values["lr"] for record in env.records]
+    assert rates[0] == 50.0
+    assert rates[-1] == pytest.approx(50 * 0.3 ** info["rescues"])
+
+
+def mlp_of_four() -> nn.Module:
+    return mlp(4, (16,), 2)
+
+
+@pytest.mark.parametrize("other", [{"decisions": 7}, {"reward": "best_improvement"}, {"rails": False}])
+def test_a_state_of_other_settings_is_refused(other: dict[str, Any]) -> None:
+    env, stranger = TuningEnv(suite="quick"), TuningEnv(suite="quick", **other)
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match="environment with another config"):
+        stranger.set_state(env.get_state())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rl_tuner.commands.console import Json, Seed, make_console, print_json, progress
+from rl_tuner.commands.console import Json, Seed, interruptible, make_console, print_json, progress
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ def apply(  # noqa: PLR0913 (each one an option of the command)
     epochs: Annotated[
         float | None, typer.Option(help="Budget, in passes over the train part.", show_default="30")
     ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether a csv's first line holds column names.", show_default="as its cells suggest"
+        ),
+    ] = None,
     impute: Annotated[
         bool | None, typer.Option("--impute", help="Fill missing inputs with the train part's medians.")
     ] = None,
@@ -80,11 +86,13 @@ def apply(  # noqa: PLR0913 (each one an option of the command)
     torch.set_num_threads(1)  # the fastest for networks of this size, and the same numbers everywhere
     config = ApplyConfig(
         data, target, policy, model, _units(hidden), optimizer, lr, batch_size, weight_decay, dropout,
-        momentum, epochs, impute, task, early_stopping, seed,
+        momentum, epochs, impute, task, early_stopping, seed, header,
     )  # fmt: skip
     path = _free_folder(config) if out is None else out
     console = make_console(as_json)
-    applied = _train(prepare(config), path, console)
+    application = prepare(config)
+    with interruptible(console, f"TensorBoard events up to here are in {path}"):
+        applied = _train(application, path, console)
     if as_json:
         print_json({"run": str(applied.path), **applied.results()})
     else:
@@ -114,7 +122,7 @@ def _free_folder(config: ApplyConfig) -> Path:
 
 def _train(application: Application, path: Path, console: Console) -> Applied:
     name, policy = application.job.name, application.policy.name
-    with progress(console, f"training {name} under {policy}", application.budget) as shown:
+    with progress(console, f"training {name} under {policy}", application.budget, "samples") as shown:
 
         def show(record: Record) -> None:
             rescued = "" if record.verdict == "good" else f", {record.verdict}: last good state restored"

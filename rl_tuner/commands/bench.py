@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rl_tuner.commands.console import Json, make_console, print_json, progress
+from rl_tuner.commands.console import Json, Seed, interruptible, make_console, print_json, progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,14 +23,16 @@ Repeats = Annotated[int, typer.Option(help="Measurements, of which the median co
 @app.command("env")
 def env(
     repeats: Repeats = 7,
-    epochs: Annotated[int, typer.Option(help="Length of an episode.")] = 25,
+    epochs: Annotated[int, typer.Option(help="Length of an episode, in passes over the digits.")] = 25,
+    seed: Seed = 0,  # noqa: ARG001 (every command takes one; these runs are always the same)
     as_json: Json = False,
 ) -> None:
     """CPU time of one environment over the bare PyTorch loop with the same evaluations."""
     from rl_tuner.benches import MODELS, MOST_RATIO, bench_env
 
     console = make_console(as_json)
-    with progress(console, "bench env", len(MODELS) * (repeats + 1)) as shown:
+    pairs = len(MODELS) * (repeats + 1)
+    with interruptible(console), progress(console, "bench env", pairs, "pairs of runs") as shown:
         figures = bench_env(repeats, epochs, shown.update)
     if not as_json:
         for f in figures:
@@ -42,12 +44,17 @@ def env(
 
 
 @app.command("cli")
-def cli(repeats: Repeats = 7, as_json: Json = False) -> None:
-    """CPU time of ``rl-tuner --help`` and ``import rl_tuner``."""
+def cli(
+    repeats: Repeats = 7,
+    seed: Seed = 0,  # noqa: ARG001 (every command takes one; nothing here is random)
+    as_json: Json = False,
+) -> None:
+    """CPU time of `rl-tuner --help` and `import rl_tuner`."""
     from rl_tuner.benches import MOST_CLI_SECONDS, bench_cli
 
     console = make_console(as_json)
-    figures = bench_cli(repeats)
+    with interruptible(console):
+        figures = bench_cli(repeats)
     if not as_json:
         for f in figures:
             console.print(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rl_tuner.commands.console import Json, Seed, make_console, print_json, progress
+from rl_tuner.commands.console import Json, Seed, interruptible, make_console, print_json, progress
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from rl_tuner.runs import RunDirectory
     from rl_tuner.statistics import Estimate
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 WIDTH = 100
 """Columns of the table where there is no terminal to ask."""
 
@@ -69,13 +67,8 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
     folder = out if out is not None else Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
     config = {"methods": _identities(policies, names), **settings}
     run = RunDirectory(folder, config, resume=resume, may_change=("jobs", "seeds"))
-    try:
+    with interruptible(console, f"continue with the same command and --out {folder} --resume"):
         results = _work(policies, settings, run, console)
-    except KeyboardInterrupt:
-        console.print(
-            f"interrupted; continue with the same command and --out {folder} --resume", markup=False
-        )
-        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print_json(results)
 
@@ -115,7 +108,7 @@ def _work(
     total = len(policies) * settings["jobs"] * settings["seeds"]
     wanted = [r for r in file.rows if r.job < settings["jobs"] and r.seed < settings["seeds"]]
     done = len({row.key for row in wanted})
-    with progress(console, "runs", total) as bar:
+    with progress(console, "comparing", total, "runs") as bar:
         if done:
             console.print(f"continuing at {done} of {total} runs")
         bar.update(done)
@@ -152,30 +145,23 @@ def _show(comparison: Comparison, results: Mapping[str, Any], console: Console) 
 
     metrics = [name for name in ("accuracy", "r2") if any(name in s.metrics for s in comparison.summaries)]
     caption = _caption(comparison)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
-    table.add_column("method", overflow="fold", min_width=10)
+    table = Table(box=SIMPLE_HEAD, padding=0, caption=caption, caption_justify="left")
+    table.add_column("method", overflow="fold", max_width=20)
     loss, ratio = "test loss", f"test loss /\n{comparison.baseline}'s"
-    for heading in (
-        loss,
-        "\n".join(metrics),
-        "val\nloss",
-        ratio,
-        "crashes /\nrescues",
-        "validation\nsamples",
-    ):
+    for heading in (loss, "\n".join(metrics), ratio, "crashes /\nrescues", "validation\nsamples"):
         table.add_column(heading, justify="right", no_wrap=True)
     for summary in comparison.summaries:
         table.add_row(
             summary.method,
             _plus_minus(summary.test_loss, summary.not_finite),
             "\n".join(_plus_minus(summary.metrics[name]) for name in metrics),
-            f"{summary.val_loss.mean:.3g}",
             _ratio(summary),
             f"{summary.crashes} / {summary.rescues}",
             f"{summary.val_samples:,}",
         )
-    if not console.is_terminal:
-        console.width = WIDTH
+    # Rich would leave out whole columns, the first one too, where a terminal is narrower than the table.
+    needed = console.measure(table, options=console.options.update(width=10 * WIDTH)).maximum
+    console.width = max(console.width if console.is_terminal else WIDTH, needed)
     budget = f"{comparison.summaries[0].budget:,} training samples a method"
     runs = f"{results['jobs']} jobs, {results['seeds']} seeds each"
     console.print(f"suite {results['suite']}, split {results['split']}: {runs}, {budget}")
@@ -203,8 +189,8 @@ def _ratio(summary: MethodSummary) -> str:
     if not isfinite(ratio.mean):
         return f"undefined\n{summary.verdict}"
     mean, low, high = np.exp([ratio.mean, ratio.low, ratio.high])
-    interval = f" [{low:.3g}, {high:.3g}]" if isfinite(ratio.low) else ""
-    return f"{mean:.3g}{interval}\n{summary.verdict}"
+    interval = f"[{low:.3g}, {high:.3g}]" if isfinite(ratio.low) else ""
+    return f"{mean:.3g}\n{interval}\n{summary.verdict}" if interval else f"{mean:.3g}\n{summary.verdict}"
 
 
 def _caption(comparison: Comparison) -> str:

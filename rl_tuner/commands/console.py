@@ -19,6 +19,9 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")
 ]
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
 
 def make_console(as_json: bool) -> Console:
     """Where a person reads: stdout, or stderr when stdout belongs to the JSON object."""
@@ -34,6 +37,21 @@ def print_json(result: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(plain(result), indent=2) + "\n")
 
 
+@contextmanager
+def interruptible(console: Console, advice: str = "") -> Iterator[None]:
+    """Ends the command with one line and exit code 130 if Ctrl-C is pressed in the block.
+
+    Args:
+        console: Where the line goes.
+        advice: What it says besides "interrupted": how to go on.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"interrupted{advice and '; '}{advice}", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
+
+
 class Progress:
     """A progress bar on a terminal, plain lines elsewhere.
 
@@ -41,15 +59,16 @@ class Progress:
         console: Where it is drawn.
         what: What is progressing.
         total: Steps in all.
+        unit: What the steps are, such as "samples".
     """
 
     LINES = 10
 
-    def __init__(self, console: Console, what: str, total: int) -> None:
+    def __init__(self, console: Console, what: str, total: int, unit: str) -> None:
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        self._console, self._what, self._total = console, what, max(total, 1)
+        self._console, self._what, self._total, self._unit = console, what, max(total, 1), unit
         self._next_line = 0.0
         self._bar: Bar | None = None
         if console.is_terminal:
@@ -69,7 +88,8 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
         elif done / self._total >= self._next_line:
-            self._console.print(f"{self._what}: {done}/{self._total} {note}".rstrip())
+            words = f"{self._what}: {done}/{self._total} {self._unit}" + (note and f", {note}")
+            self._console.print(words, markup=False)
             self._next_line = (int(self.LINES * done / self._total) + 1) / self.LINES
 
     def stop(self) -> None:
@@ -79,9 +99,9 @@ class Progress:
 
 
 @contextmanager
-def progress(console: Console, what: str, total: int) -> Iterator[Progress]:
+def progress(console: Console, what: str, total: int, unit: str) -> Iterator[Progress]:
     """A `Progress` that ends with the block, also by an error."""
-    shown = Progress(console, what, total)
+    shown = Progress(console, what, total, unit)
     try:
         yield shown
     finally:

@@ -108,7 +108,7 @@ def _behaviour(policy: LearnedPolicy, jobs: int, top: int, seed: int, console: C
 
     suite = policy.provenance.get("suite")
     suite = suite if suite in SUITES else next(iter(SUITES))
-    with progress(console, "watching it on jobs", jobs) as bar:
+    with progress(console, "watching it", jobs, "jobs") as bar:
         visits = visit(policy, suite=suite, jobs=jobs, seed=seed, on_job=bar.update)
     found: dict[str, Any] = {
         "observations": len(visits.observations),

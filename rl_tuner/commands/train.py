@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rl_tuner.commands.console import Json, Seed, make_console, print_json, progress
+from rl_tuner.commands.console import Json, Seed, interruptible, make_console, print_json, progress
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from rl_tuner.learning import Learner, LearningConfig, Standing
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 
 def train(  # noqa: PLR0913 (each one an option of the command)
@@ -26,7 +23,11 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     suite: Annotated[str, typer.Option(help="Jobs are drawn from its train split.")] = "quick",
     steps: Annotated[int, typer.Option(help="Decisions to learn from.")] = 10_000,
     actions: Annotated[
-        str, typer.Option(help="discrete or continuous.", show_default="continuous for ppo, else discrete")
+        str,
+        typer.Option(
+            help="continuous or anchored (ppo), or discrete (any agent).",
+            show_default="continuous for ppo, else discrete",
+        ),
     ] = "",
     reward: Annotated[
         str, typer.Option(help="log_improvement, best_improvement or final_improvement.")
@@ -86,11 +87,8 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     require_range("--checkpoint-every", checkpoint_every, 0)
     run = RunDirectory(path, to_dict(config), resume=resume, may_change=("steps",))
     learner = Learner(config, run, checkpoint_every)
-    try:
+    with interruptible(console, f"continue with: rl-tuner train --out {path} --resume"):
         results = _work(learner, console)
-    except KeyboardInterrupt:
-        console.print(f"interrupted; continue with: rl-tuner train --out {path} --resume")
-        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print_json(results)
     else:
@@ -125,15 +123,15 @@ def _work(learner: Learner, console: Console) -> dict[str, Any]:
     config, start = learner.config, learner.agent.steps
     if start:
         console.print(f"continuing at {start} of {config.steps} steps")
-    with progress(console, f"learning ({config.agent})", config.steps) as bar:
+    with progress(console, f"learning ({config.agent})", config.steps, "decisions") as bar:
         bar.update(start)
 
         def show(now: Standing) -> None:
             crashed = f", {now.crash_rate:.0%} crashed" if now.crash_rate else ""
-            bar.update(min(now.steps, config.steps), f"return {now.mean_return:+.3f}{crashed}")
+            bar.update(min(now.steps, config.steps), f"mean return {now.mean_return:+.3f} nats{crashed}")
 
         learner.fit(show)
-    with progress(console, "validation jobs", 2 * config.eval_jobs) as bar:
+    with progress(console, "judging, trained and untrained", 2 * config.eval_jobs, "jobs") as bar:
         judgement = judge(learner, bar.update)
     return finish(learner, judgement)
 
@@ -155,6 +153,6 @@ def _report(results: dict[str, Any], console: Console) -> None:
     low, high = validation["difference"]["low"], validation["difference"]["high"]
     verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
     console.print(f"The trained policy is {verdict} the untrained one on these jobs.")
-    console.print(f"policy       {results['policy']}")
-    console.print(f"why it acts  rl-tuner inspect {results['policy']}")
-    console.print(f"curves       tensorboard --logdir {results['run']}")
+    console.print(f"policy       {results['policy']}", markup=False)
+    console.print(f"why it acts  rl-tuner inspect {results['policy']}", markup=False)
+    console.print(f"curves       tensorboard --logdir {results['run']}", markup=False)
