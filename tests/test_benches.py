@@ -11,11 +11,15 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from rl_tuner import benches
-from rl_tuner.benches import CliFigure, EnvFigure, bare_loop, bench_cli, bench_env, env_episode, misses
+from rl_tuner.benches import CliFigure, EnvFigure, bare_loop, bench_cli, bench_env, episode, make_env, misses
 from rl_tuner.errors import ConfigError
 
 MLP = benches.MODELS["digits mlp 64-64-10"]
 EPOCHS = 4
+
+
+def env_episode(make: Callable[[], torch.nn.Module], epochs: int) -> list[float]:
+    return episode(make_env(make, epochs))
 
 
 @contextmanager
