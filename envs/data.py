@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -27,8 +27,8 @@ class Pool(Protocol):
         """Number of samples."""
         ...
 
-    def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of the samples at `indices`."""
+    def batches(self, indices: Sequence[NDArray[np.int64]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Inputs and targets of the samples at each of the `indices`, in turn."""
         ...
 
     def in_order(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -46,13 +46,12 @@ class TensorPool:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of the samples at `indices`."""
-        index = torch.from_numpy(indices)
-        if self.inputs.device.type != "cpu":
-            index = index.to(self.inputs.device)
-        # The same copies as inputs[index], in less than half the time.
-        return self.inputs.index_select(0, index), self.targets.index_select(0, index)
+    def batches(self, indices: Sequence[NDArray[np.int64]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Inputs and targets of the samples at each of the `indices`, in turn, gathered all at once."""
+        index = torch.from_numpy(np.concatenate(indices)).to(self.inputs.device)
+        sizes = [len(part) for part in indices]
+        inputs, targets = self.inputs.index_select(0, index), self.targets.index_select(0, index)
+        return zip(torch.split(inputs, sizes), torch.split(targets, sizes), strict=True)
 
     def in_order(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All samples in order, `size` at a time: views, nothing is copied."""
@@ -69,15 +68,15 @@ class DatasetPool:
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
-    def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of the samples at `indices`, collated as a `DataLoader` does."""
-        inputs, targets = default_collate([self.dataset[i] for i in indices.tolist()])
-        return inputs.to(self.device), targets.to(self.device)
+    def batches(self, indices: Sequence[NDArray[np.int64]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Inputs and targets of the samples at each of the `indices`, collated as a `DataLoader` does."""
+        for part in indices:
+            inputs, targets = default_collate([self.dataset[i] for i in part.tolist()])
+            yield inputs.to(self.device), targets.to(self.device)
 
     def in_order(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All samples in order, `size` at a time."""
-        for first in range(0, len(self), size):
-            yield self.batch(np.arange(first, min(first + size, len(self))))
+        return self.batches(np.split(np.arange(len(self)), range(size, len(self), size)))
 
 
 def make_pool(data: Data, device: torch.device, what: str = "data") -> Pool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.hooks import RemovableHandle
 
 from rl_tuner.errors import ConfigError
@@ -32,7 +33,7 @@ class Meter:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
         self._losses: list[torch.Tensor | float] = []
-        self._chunks: list[torch.Tensor] = []
+        self._chunks: list[torch.Tensor | NDArray[np.float64]] = []
         self._hooks: list[RemovableHandle] = []
         self._before: list[torch.Tensor] = []
         self._norms: torch.Tensor | None = None
@@ -124,24 +125,23 @@ class Meter:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continues from a state that `get_state` gave."""
         self.clear()
-        self._chunks = [torch.from_numpy(state["losses"].copy())]
+        self._chunks = [state["losses"].copy()]
         self.samples, self.updates, self._norms = state["samples"], state["updates"], state["norms"]
         if state["armed"]:
             self.arm()
 
     def _join(self) -> None:
-        tensors = [loss for loss in self._losses if isinstance(loss, torch.Tensor)]
-        if len(tensors) == len(self._losses):
+        if all(isinstance(loss, torch.Tensor) for loss in self._losses):
+            tensors = [loss for loss in self._losses if isinstance(loss, torch.Tensor)]
             self._chunks.append(torch.stack([t if t.ndim == 0 else t.reshape(()) for t in tensors]))
         else:
-            numbers = [float(loss) for loss in self._losses]
-            self._chunks.append(torch.tensor(numbers, dtype=torch.float64))
+            self._chunks.append(np.array([float(loss) for loss in self._losses]))
         self._losses = []
 
-    def _all_losses(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def _all_losses(self) -> NDArray[np.float64]:
         if self._losses:
             self._join()
-        chunks = [chunk.cpu().double().numpy() for chunk in self._chunks]
+        chunks = [c.cpu().double().numpy() if isinstance(c, torch.Tensor) else c for c in self._chunks]
         return chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0), *chunks])
 
     def _all_norms(self) -> tuple[float, float, float, float]:

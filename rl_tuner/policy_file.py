@@ -107,9 +107,12 @@ def load_policy(name: str | Path) -> Policy:
         raise PolicyError(f"no policy {str(name)!r}: neither a file nor one of {', '.join(known)}")
     header, tensors = _read(path)
     try:
-        return _build(header, tensors)
+        policy = _build(header, tensors)
     except (ConfigError, PolicyError, *_MALFORMED) as error:
         raise PolicyError(f"{path}: {_say(error)}") from error
+    if path.parent == SHIPPED:
+        policy.provenance["name"] = path.stem
+    return policy
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -38,10 +38,11 @@ class Tuner:
             tuner.step(loss)
         tuner.restore_best()
 
-    Decisions fall where the policy was trained to take them (by default 20, short intervals first); between
-    them `step` costs next to nothing and never waits for the device. At a decision `validate` is called, and
-    the model and optimizer are copied in memory: after an interval that diverged the rails put the last good
-    copy back. Observations, actions and rails are those of `rl_tuner.envs.TuningEnv`.
+    Decisions fall where the policy was trained to take them (20 at most by default, short intervals
+    first); between them `step` costs next to nothing and never waits for the device. At a decision
+    `validate` is called, and the model and optimizer are copied in memory: after an interval that diverged
+    the rails put the last good copy back. Observations, actions and rails are those of
+    `rl_tuner.envs.TuningEnv`.
 
     Args:
         optimizer: Any `torch.optim.Optimizer`, at the start values you would use without a tuner.

@@ -36,7 +36,7 @@ def test_a_dataset_and_its_tensors_give_the_same_batches() -> None:
     y = torch.tensor([0, 1, 0, 1, 0])
     index = np.array([3, 0, 4])
     for pool in (make_pool((x, y), CPU), make_pool(Squares(), CPU), make_pool((x.numpy(), y.numpy()), CPU)):
-        inputs, targets = pool.batch(index)
+        inputs, targets = next(iter(pool.batches([index])))
         assert torch.equal(inputs, torch.tensor([[3.0, 9.0], [0.0, 0.0], [4.0, 16.0]]))
         assert targets.tolist() == [1, 0, 0]
         assert len(pool) == 5
@@ -50,7 +50,7 @@ def test_a_tensor_dataset_is_indexed_as_a_whole_and_others_sample_by_sample() ->
 
 def test_arrays_of_doubles_come_in_the_default_precision_and_integers_stay_whole() -> None:
     pool = make_pool((np.zeros((2, 3)), np.array([0, 1])), CPU)
-    inputs, targets = pool.batch(np.array([0]))
+    inputs, targets = next(iter(pool.batches([np.array([0])])))
     assert inputs.dtype == torch.float32
     assert targets.dtype == torch.int64
 

@@ -83,7 +83,7 @@ def test_a_sampled_job_is_built_as_specified(split: str) -> None:
         assert (job.budget, job.name) == (spec.budget, spec.name)
         pool = job.pool("validation")
         assert pool is not None
-        inputs, targets = pool.batch(np.arange(3))
+        inputs, targets = next(iter(pool.batches([np.arange(3)])))
         assert torch.isfinite(job.loss_function(model(inputs), targets))
 
 
