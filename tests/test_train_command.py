@@ -128,6 +128,12 @@ def test_a_damaged_config_is_named() -> None:
     assert "config.json is damaged" in str(result.exception)
 
 
+def test_a_continued_run_cannot_be_asked_for_fewer_steps() -> None:
+    train("--agent", "sarsa", *SMALL, "--steps", "20", "--out", "runs/a")
+    result = CliRunner().invoke(app, ["train", "--out", "runs/a", "--resume", "--steps", "10"])
+    assert "asked for 20 steps" in str(result.exception)
+
+
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

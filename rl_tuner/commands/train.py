@@ -113,7 +113,10 @@ def _config(given: dict[str, Any], resumed: Path | None) -> LearningConfig:
             old = json.loads(file.read_text())
         except ValueError as error:
             raise ConfigError(f"{file} is damaged and cannot be resumed: {error}") from error
-    return from_dict(LearningConfig, {**old, **given})
+    config = from_dict(LearningConfig, {**old, **given})
+    if config.steps < old.get("steps", 0):
+        raise ConfigError(f"the run in {resumed} was asked for {old['steps']} steps: give --steps no lower")
+    return config
 
 
 def _work(learner: Learner, console: Console) -> dict[str, Any]:
