@@ -32,7 +32,8 @@ test: $(STAMP)
 	$(BIN)/mypy -p rl_tuner
 	$(BIN)/mypy examples
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -m slow
 
 # The policy that ships as "default"; about a quarter of an hour on one core.
 default-policy: $(STAMP)
