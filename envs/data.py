@@ -177,27 +177,13 @@ def split_table(
         ConfigError: A share is out of range.
         DatasetError: Fewer samples than three splits need, or inputs that are not finite.
     """
-    from sklearn.model_selection import train_test_split
-
     require_range("validation + test", validation + test, 0, 0.9, above=True)
     require_range("validation", validation, 0, above=True)
     require_range("test", test, 0, above=True)
     require_numbers(inputs, (), impute=impute)
-    n = len(targets)
-    held = [max(1, round(n * share)) for share in (validation, test)]
-    if n - sum(held) < 2:
-        raise DatasetError(f"{n} samples are too few for train, validation and test parts")
-    index = np.arange(n)
-    rest, test_index = train_test_split(
-        index, test_size=held[1], random_state=seed, stratify=_strata(targets, classes, held[1], n)
-    )
-    train_index, val_index = train_test_split(
-        rest,
-        test_size=held[0],
-        random_state=seed,
-        stratify=_strata(targets[rest], classes, held[0], len(rest)),
-    )
-    fitted = fit(inputs[train_index], None if classes else targets[train_index], impute=impute)
+    rest, test_rows = _hold_out(np.arange(len(targets)), targets, classes, test, seed)
+    train_rows, val_rows = _hold_out(rest, targets, classes, validation, seed)
+    fitted = fit(inputs[train_rows], None if classes else targets[train_rows], impute=impute)
 
     def part(rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         truth = targets[rows]
@@ -205,7 +191,21 @@ def split_table(
             torch.from_numpy(truth.astype(np.int64)) if classes else fitted.targets(truth)
         )
 
-    return Split(part(train_index), part(val_index), part(test_index), classes, fitted)
+    return Split(part(train_rows), part(val_rows), part(test_rows), classes, fitted)
+
+
+def _hold_out(
+    rows: NDArray[np.int64], targets: NDArray[Any], classes: int, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows that are left, and those held out: a share of all samples, at least one."""
+    from sklearn.model_selection import train_test_split
+
+    held = max(1, round(len(targets) * share))
+    if len(rows) - held < 2:
+        raise DatasetError(f"{len(targets)} samples are too few for train, validation and test parts")
+    strata = _strata(targets[rows], classes, held, len(rows))
+    left, out = train_test_split(rows, test_size=held, random_state=seed, stratify=strata)
+    return left, out
 
 
 def _strata(targets: NDArray[Any], classes: int, held: int, n: int) -> NDArray[Any] | None:
