@@ -117,7 +117,7 @@ class Course(Generic[K]):
         self._before = Track()
         self._interval = Interval()
         self._rescued = False
-        self._cuts = 0.0
+        self._cuts = 1.0
         self._since_best = 0
         self._fraction = np.zeros(len(space))
         self.offset = np.zeros(len(space))
@@ -161,7 +161,7 @@ class Course(Generic[K]):
         """Takes a decision; returns the hyperparameters to train with until `next_end`."""
         self._fraction = self.actions.fraction(action) * self.anchor.available
         self.offset = self.actions.shift(self.anchor, self.offset, self._fraction)
-        if self.actions.kind == "anchored" and self._cuts:
+        if self.actions.kind == "anchored":
             # Such an action sets the learning rate outright: the rails' cuts must outlast it.
             self.offset = self.actions.cut(self.anchor, self.offset, "lr", self._cuts)
         return self.values
@@ -244,7 +244,7 @@ class Course(Generic[K]):
         else:
             self.rescues += 1
             self._rescued = True
-            self._cuts = (self._cuts or 1.0) * self.rails.lr_cut
+            self._cuts *= self.rails.lr_cut
         if self.rails is None or self.good is None:
             return
         trainee.restore(self.good)

@@ -27,7 +27,6 @@ class TunedBatchSampler:
         seed: Seed of the shuffles, >= 0.
 
     Attributes:
-        last_size: Samples in the last batch drawn.
         drawn: Samples drawn in all.
 
     Raises:
@@ -42,7 +41,6 @@ class TunedBatchSampler:
         self._order = self._shuffles.permutation(self.size)
         self._used = 0
         self._left: int | None = None
-        self.last_size = 0
         self.drawn = 0
 
     @property
@@ -72,7 +70,6 @@ class TunedBatchSampler:
         if self._left is not None:
             size = self.next_size()
             self._left -= size
-        self.last_size = size
         self.drawn += size
         batch = self._order[self._used : self._used + size]
         self._used += size
@@ -105,7 +102,6 @@ class TunedBatchSampler:
             "order": self._order.copy(),
             "used": self._used,
             "left": self._left,
-            "last_size": self.last_size,
             "drawn": self.drawn,
         }
 
@@ -123,4 +119,4 @@ class TunedBatchSampler:
         self._shuffles.bit_generator.state = state["shuffles"]
         self._order = state["order"].copy()
         self._used, self._left = state["used"], state["left"]
-        self.last_size, self.drawn = state["last_size"], state["drawn"]
+        self.drawn = state["drawn"]

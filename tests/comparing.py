@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -58,6 +59,22 @@ def make_comparison(**losses: list[list[float]]) -> Comparison:
         for method in methods
     ]
     return Comparison(tuple(rows), methods, methods[0])
+
+
+def small() -> Comparison:
+    """Two methods on two jobs with two seeds."""
+    return make_comparison(constant=[[1.0, 1.2], [4.0, 5.0]], x=[[0.5, 0.7], [2.0, 2.5]])
+
+
+def failed() -> Comparison:
+    """Every run crashed at once, nothing of it finite."""
+    record = make_record(0, 10, inf, train_loss=inf, verdict="diverged")
+    rows = tuple(
+        make_row(m, 0, s, inf, metrics={"accuracy": nan}, val_loss=inf, start_val_loss=inf, records=(record,))
+        for s in range(2)
+        for m in ("constant", "x")
+    )
+    return Comparison(rows, ("constant", "x"), "constant")
 
 
 def add_suite(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:

@@ -8,26 +8,10 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_tuner.comparison import Comparison
 from rl_tuner.reports import write_csv, write_tensorboard
-from tests.comparing import make_comparison, make_record, make_row
+from tests.comparing import failed, make_row, small
 
 INF, NAN = float("inf"), float("nan")
-
-
-def small() -> Comparison:
-    return make_comparison(constant=[[1.0, 1.2], [4.0, 5.0]], x=[[0.5, 0.7], [2.0, 2.5]])
-
-
-def failed() -> Comparison:
-    """Every run crashed at once, nothing of it finite."""
-    record = make_record(0, 10, INF, train_loss=INF, verdict="diverged")
-    rows = tuple(
-        make_row(m, 0, s, INF, metrics={"accuracy": NAN}, val_loss=INF, start_val_loss=INF, records=(record,))
-        for s in range(2)
-        for m in ("constant", "x")
-    )
-    return Comparison(rows, ("constant", "x"), "constant")
 
 
 def read(name: str) -> list[dict[str, str]]:

@@ -33,8 +33,9 @@ def test_every_sample_comes_once_a_shuffle_at_whatever_batch_sizes(
     for batch_size in batch_sizes:
         sampler.batch_size = batch_size
         batch = sampler.draw()
-        assert len(batch) == min(batch_size, size) == sampler.last_size
+        assert len(batch) == min(batch_size, size)
         drawn.extend(batch)
+        assert sampler.drawn == len(drawn)
     for first in range(0, len(drawn) - size + 1, size):
         assert sorted(drawn[first : first + size]) == list(range(size))
     rest = drawn[len(drawn) // size * size :]
@@ -59,7 +60,8 @@ def test_the_stream_ends_after_exactly_so_many_samples(
         sampler.batch_size = batch_sizes[len(drawn) % len(batch_sizes)]
         promised = sampler.next_size()
         drawn.append(sampler.draw())
-        assert len(drawn[-1]) == promised == sampler.last_size
+        assert len(drawn[-1]) == promised
+        assert sampler.drawn == sum(map(len, drawn))
     assert sum(map(len, drawn)) == samples
     assert len(sampler.draw()) == 0
 
