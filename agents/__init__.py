@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rl_tuner.agents.agent import Agent, EpisodeSummary
     from rl_tuner.agents.ppo import PPOAgent
-    from rl_tuner.agents.tabular import QLearning, Sarsa
+    from rl_tuner.agents.temporal_difference import QLearning, Sarsa
 
 __all__ = ["Agent", "EpisodeSummary", "PPOAgent", "QLearning", "Sarsa"]
 
@@ -18,8 +18,8 @@ _LAZY = {
     "Agent": "rl_tuner.agents.agent",
     "EpisodeSummary": "rl_tuner.agents.agent",
     "PPOAgent": "rl_tuner.agents.ppo",
-    "QLearning": "rl_tuner.agents.tabular",
-    "Sarsa": "rl_tuner.agents.tabular",
+    "QLearning": "rl_tuner.agents.temporal_difference",
+    "Sarsa": "rl_tuner.agents.temporal_difference",
 }
 
 

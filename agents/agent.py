@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from rl_tuner.actions import ActionMap
@@ -31,6 +32,7 @@ class EpisodeSummary:
         length: Steps of the episode.
         crashed: Whether the environment said so (``info["crashed"]``).
         scalars: The agent's own figures, by name: epsilon, approx_kl, ….
+        env: Index of the environment that it ran in, from 0.
     """
 
     episode: int
@@ -39,6 +41,7 @@ class EpisodeSummary:
     length: int
     crashed: bool
     scalars: Mapping[str, float] = field(default_factory=dict)
+    env: int = 0
 
 
 Callback = Callable[[EpisodeSummary], bool | None]
@@ -62,25 +65,35 @@ class TuningSpaces:
     feature_names: tuple[str, ...]
 
     @classmethod
-    def of(cls, env: gym.Env[Any, Any]) -> TuningSpaces | None:
+    def of(cls, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> TuningSpaces | None:
         """Those of an environment; None if it tunes nothing, or if a wrapper stands in between.
 
         A wrapper that changes observations or actions would be lost: the policy file knows nothing of it.
         """
         wrapper: Any = env
-        while isinstance(wrapper, gym.Wrapper):
+        while isinstance(wrapper, gym.Wrapper | VectorWrapper):
             if isinstance(wrapper, changing_wrappers()):
                 return None
             wrapper = wrapper.env
+        if isinstance(wrapper, SyncVectorEnv):
+            found = [cls.of(one) for one in wrapper.envs]
+            return None if None in found else found[0]
         try:
             return cls(wrapper.space, wrapper.actions, wrapper.config, wrapper.feature_names)
         except AttributeError:
             return None
 
 
-def changing_wrappers() -> tuple[type[gym.Wrapper[Any, Any, Any, Any]], ...]:
-    """Gymnasium's kinds of wrapper through which a policy would see or do something else."""
-    return gym.ObservationWrapper, gym.ActionWrapper, gym.wrappers.NormalizeObservation
+def changing_wrappers() -> tuple[type[Any], ...]:
+    """Gymnasium's kinds of wrapper, of one or many environments, that change what a policy sees or does."""
+    return (
+        gym.ObservationWrapper,
+        gym.ActionWrapper,
+        gym.wrappers.NormalizeObservation,
+        gym.vector.VectorObservationWrapper,
+        gym.vector.VectorActionWrapper,
+        gym.wrappers.vector.NormalizeObservation,
+    )
 
 
 class Agent(ABC):

@@ -36,6 +36,11 @@ class FactoredQ:
     def __len__(self) -> int:
         return len(self.tables)
 
+    @property
+    def visited(self) -> float:
+        """Share of the tables' rows that were visited."""
+        return float(np.concatenate([visits.any(axis=1) for visits in self.visits]).mean())
+
     def rows(self, observation: NDArray[np.floating]) -> Rows:
         """The row of each table, for an observation of shape (F,)."""
         return tuple(binning.row(observation) for binning in self.binnings)

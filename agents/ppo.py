@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 import gymnasium as gym
 import torch
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
@@ -17,7 +18,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack,
 
 from rl_tuner.agents.agent import Agent, Callback, TuningSpaces, changing_wrappers
 from rl_tuner.agents.ppo_monitor import EpisodeMonitor
+from rl_tuner.agents.ppo_settings import minibatch_size, rollout_settings
 from rl_tuner.agents.private_rng import PrivateRNG
+from rl_tuner.agents.vec_adapter import VecAdapter
 from rl_tuner.config import require_range
 from rl_tuner.errors import ConfigError
 from rl_tuner.policies import MLPPolicy
@@ -31,12 +34,14 @@ class PPOAgent(Agent):
     was after each call.
 
     Args:
-        env: A Gymnasium environment or a Stable-Baselines3 `VecEnv`; observations a Box of shape (F,),
-            actions Box, Discrete or MultiDiscrete.
+        env: A Gymnasium environment, a Gymnasium vector environment that resets in the same step (see
+            `VecAdapter`), or a Stable-Baselines3 `VecEnv`; observations a Box of shape (F,), actions Box,
+            Discrete or MultiDiscrete.
         learning_rate: Of Adam, > 0.
-        n_steps: Steps of each environment between two updates, >= 2.
-        batch_size: Of the minibatches, >= 2; must divide n_steps times the number of environments.
-        n_epochs: Passes over what was collected, at each update.
+        n_steps: Steps of each environment between two updates, >= 2; None for `rollout_settings`'.
+        batch_size: Of the minibatches, >= 2; must divide n_steps times the number of environments. None for
+            as many minibatches as in `rollout_settings`, or else the nearest larger number that divides.
+        n_epochs: Passes over what was collected, at each update; None for `rollout_settings`'.
         gamma: Discount, in [0, 1].
         gae_lambda: λ of generalized advantage estimation, in [0, 1].
         clip_range: Clipping of the probability ratio, > 0.
@@ -53,12 +58,12 @@ class PPOAgent(Agent):
 
     def __init__(  # noqa: PLR0913 (each one a public setting of the agent)
         self,
-        env: gym.Env[Any, Any] | VecEnv,
+        env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv,
         *,
         learning_rate: float = 1e-3,
-        n_steps: int = 400,
-        batch_size: int = 100,
-        n_epochs: int = 10,
+        n_steps: int | None = None,
+        batch_size: int | None = None,
+        n_epochs: int | None = None,
         gamma: float = 1.0,
         gae_lambda: float = 0.95,
         clip_range: float = 0.2,
@@ -67,15 +72,19 @@ class PPOAgent(Agent):
         log_std_init: float = -1.0,
         seed: int = 0,
     ) -> None:
-        venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        venv = _vectorized(env)
         super().__init__(_tuning_spaces(venv), seed)
+        suited = rollout_settings(venv.num_envs)
+        n_steps = suited.n_steps if n_steps is None else n_steps
+        n_epochs = suited.n_epochs if n_epochs is None else n_epochs
         require_range("learning_rate", learning_rate, 0, above=True)
         require_range("n_epochs", n_epochs, 1)
         require_range("gamma", gamma, 0, 1)
         require_range("gae_lambda", gae_lambda, 0, 1)
         require_range("clip_range", clip_range, 0, above=True)
         require_range("ent_coef", ent_coef, 0)
-        _check(venv, n_steps, batch_size)
+        _check(venv, n_steps)
+        batch_size = minibatch_size(batch_size, n_steps, venv.num_envs, suited.minibatches)
         self._rng = PrivateRNG(self._episode_seed(0))
         with self._rng:
             self.model = PPO(
@@ -89,7 +98,11 @@ class PPOAgent(Agent):
                 gae_lambda=gae_lambda,
                 clip_range=clip_range,
                 ent_coef=ent_coef,
-                policy_kwargs={"net_arch": list(hidden), "log_std_init": log_std_init},
+                policy_kwargs={
+                    "net_arch": list(hidden),
+                    "log_std_init": log_std_init,
+                    "optimizer_kwargs": {"eps": 1e-5, "fused": True},  # a third quicker; eps as by default
+                },
                 device="cpu",
             )
         self.model.set_logger(Logger(folder=None, output_formats=[]))
@@ -168,10 +181,21 @@ class PPOAgent(Agent):
         )
 
 
+def _vectorized(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv) -> VecEnv:
+    if isinstance(env, VecEnv):
+        return env
+    if isinstance(env, VectorEnv):
+        return VecAdapter(env)
+    return DummyVecEnv([lambda: env])
+
+
 def _tuning_spaces(venv: VecEnv) -> TuningSpaces | None:
-    if isinstance(venv, VecNormalize | VecFrameStack) or any(
-        any(venv.env_is_wrapped(wrapper)) for wrapper in changing_wrappers()
-    ):
+    if isinstance(venv, VecNormalize | VecFrameStack):
+        return None
+    try:
+        if any(any(venv.env_is_wrapped(wrapper)) for wrapper in changing_wrappers()):
+            return None
+    except NotImplementedError:  # nobody can tell what stands before them
         return None
     names = [f.name for f in fields(TuningSpaces)]
     if not all(venv.has_attr(name) for name in names):
@@ -179,7 +203,7 @@ def _tuning_spaces(venv: VecEnv) -> TuningSpaces | None:
     return TuningSpaces(*(venv.get_attr(name, [0])[0] for name in names))
 
 
-def _check(venv: VecEnv, n_steps: int, batch_size: int) -> None:
+def _check(venv: VecEnv, n_steps: int) -> None:
     """Raises a `ConfigError` where Stable-Baselines3 would only warn, or fail later."""
     box, actions = venv.observation_space, venv.action_space
     if not isinstance(box, spaces.Box) or len(box.shape) != 1:
@@ -187,10 +211,3 @@ def _check(venv: VecEnv, n_steps: int, batch_size: int) -> None:
     if not isinstance(actions, spaces.Box | spaces.Discrete | spaces.MultiDiscrete):
         raise ConfigError(f"PPOAgent needs Box, Discrete or MultiDiscrete actions, got {actions}")
     require_range("n_steps", n_steps, 2)
-    require_range("batch_size", batch_size, 2)
-    collected = n_steps * venv.num_envs
-    if collected % batch_size:
-        raise ConfigError(
-            f"batch_size must divide the {collected} steps of a rollout ({n_steps} steps of each of "
-            f"{venv.num_envs} environments), got {batch_size}"
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -12,6 +12,8 @@ from rl_tuner.agents.agent import Callback, EpisodeSummary
 
 class EpisodeMonitor(BaseCallback):
     """Sums up episodes, and says when the last rollout was learned from.
+
+    Episodes that end in the same step are told in the order of their environments.
 
     Args:
         episodes: Episodes finished before.
@@ -38,11 +40,16 @@ class EpisodeMonitor(BaseCallback):
     def _on_step(self) -> bool:
         self._returns += self.locals["rewards"]
         self._lengths += 1
-        for i in np.flatnonzero(self.locals["dones"]):
-            self._finish(int(i))
+        ended = np.flatnonzero(self.locals["dones"]).tolist()
+        if ended:
+            scalars = {name: float(value) for name, value in self.logger.name_to_value.items()}
+            for i in ended:
+                self._finish(i, scalars)
+                if self.stopped:
+                    break
         return not self.stopped
 
-    def _finish(self, i: int) -> None:
+    def _finish(self, i: int, scalars: Mapping[str, float]) -> None:
         """The episode of environment i is over."""
         self.episodes += 1
         summary = EpisodeSummary(
@@ -51,7 +58,8 @@ class EpisodeMonitor(BaseCallback):
             return_=float(self._returns[i]),
             length=int(self._lengths[i]),
             crashed=bool(self.locals["infos"][i].get("crashed", False)),
-            scalars={name: float(value) for name, value in self.logger.name_to_value.items()},
+            scalars=scalars,
+            env=i,
         )
         self._returns[i], self._lengths[i] = 0.0, 0
         if self._callback is not None and self._callback(summary) is False:

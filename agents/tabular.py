@@ -1,43 +1,27 @@
-"""Tabular Q-learning and SARSA, factored over the parts of an action."""
+"""Agents that keep a table for each part of an action: what Q-learning and SARSA share."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from rl_tuner.agents.agent import Agent, Callback, EpisodeSummary, TuningSpaces
 from rl_tuner.agents.discretizer import quantile_binning
+from rl_tuner.agents.experience import RunningEpisode, Transition, flat
 from rl_tuner.agents.factored import Choices, FactoredQ
 from rl_tuner.agents.layout import choice_counts, column_bins, feature_bins, first_binning, tie_orders
+from rl_tuner.agents.vector_steps import single_spaces, slot_steps
 from rl_tuner.binning import Binning
 from rl_tuner.config import require_range
 from rl_tuner.errors import ConfigError
 from rl_tuner.policies import QTablePolicy
-
-
-class Transition(NamedTuple):
-    """One step in the environment.
-
-    Attributes:
-        observation: Shape (F,).
-        choices: What was done, D choice numbers.
-        reward: What it gave.
-        following: The next observation, shape (F,).
-        next_choices: What is done there; None after a terminal step, where there is nothing to bootstrap
-            from.
-    """
-
-    observation: NDArray[np.float64]
-    choices: Choices
-    reward: float
-    following: NDArray[np.float64]
-    next_choices: Choices | None
 
 
 class TabularAgent(Agent):
@@ -48,7 +32,9 @@ class TabularAgent(Agent):
     part of the action, ε falling on a line.
 
     Args:
-        env: Observations Box or Discrete; actions MultiDiscrete or Discrete. Its episodes must end.
+        env: Observations Box or Discrete; actions MultiDiscrete or Discrete. Its episodes must end. Or a
+            vector environment of such, which resets in the same step: every slot acts, and is learned from
+            in slot order, at each of its steps.
         learning_rate: The step size α, in (0, 1].
         averaging: Whether entries take larger steps while they are new (see `FactoredQ.update`).
         gamma: Discount, in [0, 1].
@@ -59,7 +45,8 @@ class TabularAgent(Agent):
             names, for all columns, `bins` each).
         own: Feature of a hyperparameter → bins, for its own table; None for `layout.OWN_BINS`.
         bins: See `shared`.
-        warmup: Steps before the bins are fitted, >= 1; none is needed for Discrete observations.
+        warmup: Steps before the bins are fitted, >= 1, and in a vector environment at least an episode of
+            every slot; none is needed for Discrete observations.
         seed: Of exploration and episodes.
 
     Raises:
@@ -68,7 +55,7 @@ class TabularAgent(Agent):
 
     def __init__(  # noqa: PLR0913 (each one a public setting of the agent)
         self,
-        env: gym.Env[Any, Any],
+        env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any],
         *,
         learning_rate: float = 0.05,
         averaging: bool = True,
@@ -84,6 +71,7 @@ class TabularAgent(Agent):
     ) -> None:
         super().__init__(TuningSpaces.of(env), seed)
         self.env = env
+        observation_space, self._action_space = single_spaces(env)
         self.learning_rate = require_range("learning_rate", learning_rate, 0, 1, above=True)
         self.averaging = averaging
         self.gamma = require_range("gamma", gamma, 0, 1)
@@ -91,17 +79,18 @@ class TabularAgent(Agent):
         self.epsilon_end = require_range("epsilon_end", epsilon_end, 0, 1)
         self.epsilon_decay = require_range("epsilon_decay", epsilon_decay, 0, 1, above=True)
         self.warmup = int(require_range("warmup", warmup, 1))
-        self._counts = choice_counts(env.action_space)
+        self._counts = choice_counts(self._action_space)
         if self.tuning is not None:
             self._bins = feature_bins(self.tuning, shared, own)
         elif shared is not None or own is not None:
             raise ConfigError("shared and own name features, but this environment does not name any")
         else:
-            self._bins = [column_bins(env.observation_space, bins)] * len(self._counts)
+            self._bins = [column_bins(observation_space, bins)] * len(self._counts)
         self._rng = np.random.default_rng(np.random.SeedSequence([seed]))
         self._seen: list[Transition] = []
-        self._fitted = isinstance(env.observation_space, spaces.Discrete)
-        first = [first_binning(env.observation_space, columns) for columns in self._bins]
+        self._whole = True
+        self._fitted = isinstance(observation_space, spaces.Discrete)
+        first = [first_binning(observation_space, columns) for columns in self._bins]
         self.q = FactoredQ(first, tie_orders(self.tuning, self._counts))
 
     @abstractmethod
@@ -109,17 +98,28 @@ class TabularAgent(Agent):
         """The value of going on from the observation `following`."""
 
     def fit(self, steps: int, callback: Callback | None = None) -> Self:
-        """See `Agent.fit`; stops at the end of an episode."""
+        """See `Agent.fit`; stops at the end of an episode.
+
+        On a vector environment it stops at the end of the step that reaches them, in mid-episode: the
+        episodes under way are given up, and the next call starts with new ones.
+
+        A fit that comes to its end before the warm-up does has learned nothing yet, and warns of it.
+        """
         require_range("steps", steps, 0)
-        while self.steps < steps:
-            summary = self._episode(steps)
+        if self.steps >= steps:
+            return self
+        env = self.env
+        for summary in self._many(env, steps) if isinstance(env, VectorEnv) else self._one(env, steps):
             if callback is not None and callback(summary) is False:
                 break
+        else:
+            if not self._fitted:
+                self._warn_of_warmup()
         return self
 
     def act(self, observation: NDArray[Any] | int) -> Any:
         """The greedy action."""
-        return self._to_env(self.q.greedy(self.q.rows(_flat(observation))))
+        return self._to_env(self.q.greedy(self.q.rows(flat(observation))))
 
     def epsilon(self, steps: int) -> float:
         """Exploration now, in a fit of so many steps in all; 1 while warming up."""
@@ -149,33 +149,72 @@ class TabularAgent(Agent):
         self._fitted = state["fitted"]
         self._seen = [Transition(np.array(s), a, r, np.array(t), b) for s, a, r, t, b in state["seen"]]
 
-    def _episode(self, steps: int) -> EpisodeSummary:
-        """One episode, learned from step by step."""
-        observation, _ = self.env.reset(seed=self._episode_seed(self.episodes))
-        here, total, length, errors = _flat(observation), 0.0, 0, 0.0
-        choices = self._explore(here, self.epsilon(steps))
-        over = False
-        while not over:
-            observation, reward, terminated, truncated, info = self.env.step(self._to_env(choices))
-            over = bool(terminated or truncated)
-            following, epsilon = _flat(observation), self.epsilon(steps)
-            ahead = None if terminated else self._explore(following, epsilon)
-            self.steps, length, total = self.steps + 1, length + 1, total + float(reward)
-            errors += abs(self._take(Transition(here, choices, float(reward), following, ahead)))
-            if ahead is not None:
-                here, choices = following, ahead
-        self.episodes += 1
-        crashed = bool(info.get("crashed", False))
-        scalars = {"epsilon": epsilon, "td_error": errors / length, "rows_visited": self._rows_visited()}
-        return EpisodeSummary(self.episodes, self.steps, total, length, crashed, scalars)
+    def _one(self, env: gym.Env[Any, Any], steps: int) -> Iterator[EpisodeSummary]:
+        """Episode after episode in a single environment, each learned from step by step."""
+        while self.steps < steps:
+            observation, _ = env.reset(seed=self._episode_seed(self.episodes))
+            episode, over = self._begin(observation, steps), False
+            while not over:
+                observation, reward, terminated, truncated, info = env.step(self._to_env(episode.choices))
+                over = bool(terminated or truncated)
+                self._move(episode, observation, float(reward), bool(terminated), steps)
+            self.episodes += 1
+            yield self._summary(episode, bool(info.get("crashed", False)), self.episodes)
+
+    def _many(self, venv: VectorEnv[Any, Any, Any], steps: int) -> Iterator[EpisodeSummary]:
+        """Episodes side by side in a vector environment; those that end in one step are told after it.
+
+        So whatever is asked of the agent when it tells of an episode, the whole step was learned from. The
+        warm-up sees whole episodes: in many slots its steps would all be early ones.
+        """
+        observations, _ = venv.reset(seed=self._episode_seed(self.steps))
+        episodes: list[RunningEpisode | None] = [None] * venv.num_envs
+        unfinished = set(range(venv.num_envs)) if venv.num_envs > 1 else set()
+        self._whole = not unfinished
+        while self.steps < steps:
+            running = [e or self._begin(o, steps) for e, o in zip(episodes, observations, strict=True)]
+            result = venv.step(np.array([self._to_env(episode.choices) for episode in running]))
+            observations, ended = result[0], []
+            for slot, (episode, step) in enumerate(zip(running, slot_steps(result), strict=True)):
+                self._move(episode, step.observation, step.reward, step.terminated, steps)
+                episodes[slot] = None if step.over else episode
+                if step.over:
+                    ended.append((slot, step.crashed))
+            unfinished -= {slot for slot, _ in ended}
+            self._whole = not unfinished
+            self._end_warmup()  # here too: there may be no next step
+            before, self.episodes = self.episodes, self.episodes + len(ended)
+            for number, (slot, crashed) in enumerate(ended, before + 1):
+                yield self._summary(running[slot], crashed, number, slot)
+
+    def _begin(self, observation: Any, steps: int) -> RunningEpisode:
+        """An episode that starts with an observation, and what is done there."""
+        here = flat(observation)
+        return RunningEpisode(here, self._explore(here, self.epsilon(steps)))
+
+    def _move(
+        self, episode: RunningEpisode, observation: Any, reward: float, terminated: bool, steps: int
+    ) -> None:
+        """Learns from a step of an episode, and decides on the next one."""
+        following, epsilon = flat(observation), self.epsilon(steps)
+        ahead = None if terminated else self._explore(following, epsilon)
+        self.steps += 1
+        error = self._take(Transition(episode.here, episode.choices, reward, following, ahead))
+        episode.length, episode.total = episode.length + 1, episode.total + reward
+        episode.errors, episode.epsilon = episode.errors + abs(error), epsilon
+        if ahead is not None:
+            episode.here, episode.choices = following, ahead
+
+    def _summary(self, episode: RunningEpisode, crashed: bool, number: int, slot: int = 0) -> EpisodeSummary:
+        scalars = {"epsilon": episode.epsilon, "td_error": episode.td_error, "rows_visited": self.q.visited}
+        return EpisodeSummary(number, self.steps, episode.total, episode.length, crashed, scalars, slot)
 
     def _take(self, transition: Transition) -> float:
         """Learns from a transition, or keeps it until the bins are fitted; the TD error, 0 if kept."""
         if self._fitted:
             return self._learn(transition)
         self._seen.append(transition)
-        if len(self._seen) >= self.warmup:
-            self._fit_bins()
+        self._end_warmup()
         return 0.0
 
     def _learn(self, transition: Transition) -> float:
@@ -194,8 +233,20 @@ class TabularAgent(Agent):
         explores = self._rng.random(len(self._counts)) < epsilon
         return tuple(int(r) if e else b for r, e, b in zip(random, explores, best, strict=True))
 
+    def _end_warmup(self) -> None:
+        """Ends the warm-up where it is over."""
+        if self._whole and not self._fitted and len(self._seen) >= self.warmup:
+            self._fit_bins()
+
+    def _warn_of_warmup(self) -> None:
+        whole = "" if self._whole else ", and at least an episode of every slot in one fit"
+        gym.logger.warn(
+            f"nothing was learned yet: the warm-up was not over after {len(self._seen)} steps, "
+            f"it takes {self.warmup}{whole}; fit for more steps, or set a smaller warmup"
+        )
+
     def _fit_bins(self) -> None:
-        """Ends the warm-up: fits the bins to what was seen, and learns from it."""
+        """Fits the bins to what was seen in the warm-up, and learns from it."""
         observations = np.stack([transition.observation for transition in self._seen])
         self.q = FactoredQ([quantile_binning(observations, bins) for bins in self._bins], self.q.orders)
         self._fitted = True
@@ -203,14 +254,9 @@ class TabularAgent(Agent):
             self._learn(transition)
         self._seen = []
 
-    def _rows_visited(self) -> float:
-        """Share of the tables' rows that were visited."""
-        visited = [visits.any(axis=1) for visits in self.q.visits]
-        return float(np.concatenate(visited).mean())
-
     def _to_env(self, choices: Choices) -> Any:
-        if isinstance(self.env.action_space, spaces.Discrete):
-            return int(self.env.action_space.start) + choices[0]
+        if isinstance(self._action_space, spaces.Discrete):
+            return int(self._action_space.start) + choices[0]
         return np.array(choices, dtype=np.int64)
 
     def _learned(self, tuning: TuningSpaces, provenance: Mapping[str, Any]) -> QTablePolicy:
@@ -219,36 +265,3 @@ class TabularAgent(Agent):
         tables = [table.copy() for table in self.q.tables]
         names = [tuning.feature_names[column] for column in used]
         return QTablePolicy(tuning.space, tuning.config, provenance, binnings, tables, names)
-
-
-class QLearning(TabularAgent):
-    """Q-learning: bootstraps from the best next choices, whatever is done there.
-
-    Watkins & Dayan, 1992, "Q-learning": ``Q(s, a) += α (r + γ max_b Q(s', b) − Q(s, a))``. For the
-    arguments see `TabularAgent`.
-    """
-
-    name = "q-learning"
-
-    def bootstrap(self, following: NDArray[np.float64], next_choices: Choices) -> float:  # noqa: ARG002 (SARSA's)
-        """``max_b Q(s', b)``."""
-        rows = self.q.rows(following)
-        return self.q.value(rows, self.q.greedy(rows))
-
-
-class Sarsa(TabularAgent):
-    """SARSA: bootstraps from the next choices actually made, and so learns the exploring policy's values.
-
-    Rummery & Niranjan, 1994, "On-line Q-learning using connectionist systems":
-    ``Q(s, a) += α (r + γ Q(s', a') − Q(s, a))``. For the arguments see `TabularAgent`.
-    """
-
-    name = "sarsa"
-
-    def bootstrap(self, following: NDArray[np.float64], next_choices: Choices) -> float:
-        """``Q(s', a')``."""
-        return self.q.value(self.q.rows(following), next_choices)
-
-
-def _flat(observation: Any) -> NDArray[np.float64]:
-    return np.asarray(observation, dtype=np.float64).reshape(-1)

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from rl_tuner.envs.data import Pool
+from rl_tuner.envs.evaluation import mean_loss, outputs_of, scores
 from rl_tuner.envs.jobs import TrainingJob
-from rl_tuner.envs.metrics import metrics
 from rl_tuner.errors import JobError
 from rl_tuner.history import Interval
 from rl_tuner.meter import Meter
@@ -19,7 +19,6 @@ from rl_tuner.sampling import TunedBatchSampler
 from rl_tuner.seeding import Streams, TorchStream
 from rl_tuner.trainee import Trainee
 
-EVALUATION_BATCH = 1024
 GATHERED = 8
 """Batches gathered from the pool at once."""
 START_BATCH_SIZE = 64
@@ -49,14 +48,9 @@ class ReferenceEngine:
         if train is None:
             raise JobError("a job needs training samples")
         self._train, self._validation = train, job.pool("validation")
-        self.budget = job.budget if job.budget is not None else max(1, round(job.epochs * len(train)))
-        start = dict(job.start)
-        self.sampler = TunedBatchSampler(
-            len(train), int(start.get("batch_size", START_BATCH_SIZE)), streams.seed_of("batches")
-        )
-        self.sampler.stop_after(self.budget)
+        self.sampler, self.budget = make_sampler(job, len(train), streams)
         self.trainee = Trainee(self.optimizer, self.model, self.sampler)
-        self.trainee.write(start)
+        self.trainee.write(dict(job.start))
         self._loss = job.loss_function
         self._meter = Meter(self.optimizer)
         self._zero_grad = _zero_grad(self.optimizer)
@@ -109,7 +103,7 @@ class ReferenceEngine:
         """Mean validation loss, counted in `val_samples`; inf if not finite, NaN without validation."""
         if self._validation is None:
             return float("nan")
-        loss = self._mean_loss(*self._outputs(self._validation))
+        loss = mean_loss(self._loss, *self._outputs(self._validation))
         self.val_samples += len(self._validation)
         return loss if np.isfinite(loss) else float("inf")
 
@@ -122,27 +116,16 @@ class ReferenceEngine:
         pool = self.job.pool(split)
         if pool is None:
             raise JobError(f"the job has no {split} samples")
-        outputs, targets = self._outputs(pool)
-        loss = self._mean_loss(outputs, targets)
-        return {"loss": loss, **metrics(self.job.task, torch.cat(outputs), torch.cat(targets))}
+        return scores(self._loss, self.job.task, *self._outputs(pool))
 
     def _outputs(self, pool: Pool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Outputs and targets over a pool, batch by batch, in evaluation mode (`advance` leaves it again).
 
         A dataset may transform at random: it draws alike each time, and never moves training's stream.
         """
-        self.model.eval()
         self._evaluation.set_state(self._evaluation_start)
-        with torch.no_grad(), self._evaluation:
-            pairs = [(self.model(inputs), targets) for inputs, targets in pool.in_order(EVALUATION_BATCH)]
-        return [outputs for outputs, _ in pairs], [targets for _, targets in pairs]
-
-    def _mean_loss(self, outputs: list[torch.Tensor], targets: list[torch.Tensor]) -> float:
-        """The mean over samples of the loss, which is a mean over a batch."""
-        if len(outputs) == 1:
-            return float(self._loss(outputs[0], targets[0]))
-        losses = [float(self._loss(o, t)) for o, t in zip(outputs, targets, strict=True)]
-        return float(np.average(losses, weights=[len(t) for t in targets]))
+        with self._evaluation:
+            return outputs_of(self.model, pool)
 
     def get_state(self) -> dict[str, Any]:
         """Model, optimizer, gradients, sampler and generators, copied; `set_state` continues from it."""
@@ -182,3 +165,12 @@ def _zero_grad(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
             p.grad = None
 
     return clear
+
+
+def make_sampler(job: TrainingJob, samples: int, streams: Streams) -> tuple[TunedBatchSampler, int]:
+    """A job's sampler over so many training samples, and its budget, where the sampler's stream ends."""
+    budget = job.budget if job.budget is not None else max(1, round(job.epochs * samples))
+    size = int(job.start.get("batch_size", START_BATCH_SIZE))
+    sampler = TunedBatchSampler(samples, size, streams.seed_of("batches"))
+    sampler.stop_after(budget)
+    return sampler, budget

@@ -39,6 +39,20 @@ def mean_squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Te
     return functional.mse_loss(outputs, targets)
 
 
+def require_device(device: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ConfigError: There is none, or it cannot be used here.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # torch's own way to say that it has no CUDA
+        raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return found
+
+
 LOSSES: dict[str, Loss] = {"classification": functional.cross_entropy, "regression": mean_squared_error}
 OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {"momentum": 0.9}),

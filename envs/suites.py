@@ -49,7 +49,7 @@ class JobSpec:
         budget: Training samples.
         data_seed: How the samples are split.
         lr, batch_size, weight_decay, momentum: Start values.
-        dropout: Start value, or None for a network without dropout layers.
+        dropout: Start value; None drops nothing, and cannot be tuned.
         fixed: Hyperparameters that stay at their start values.
     """
 
@@ -73,16 +73,17 @@ class JobSpec:
     def build(self) -> TrainingJob:
         """The job itself."""
         data = real_table(self.dataset, self.data_seed)
+        # Every network has the layers, so that those of one shape are trained in one program.
+        rate, fixed = (0.0, (*self.fixed, "dropout")) if self.dropout is None else (self.dropout, self.fixed)
         start = {
             "lr": self.lr,
             "batch_size": float(self.batch_size),
             "weight_decay": self.weight_decay,
             "momentum": self.momentum,
+            "dropout": rate,
         }
-        if self.dropout is not None:
-            start["dropout"] = self.dropout
         return TrainingJob(
-            model=lambda: mlp(data.features, self.hidden, data.classes or 1, self.dropout),
+            model=lambda: mlp(data.features, self.hidden, data.classes or 1, rate),
             train=data.train,
             validation=data.validation,
             test=data.test,
@@ -90,7 +91,7 @@ class JobSpec:
             start=start,
             task=data.task,
             budget=self.budget,
-            fixed=self.fixed,
+            fixed=fixed,
             name=self.name,
         )
 
@@ -108,7 +109,7 @@ class JobFamily:
         batch_sizes: Drawn evenly.
         weight_decays: Drawn evenly.
         momenta: Drawn evenly.
-        dropouts: Drawn evenly; None is a network without dropout layers.
+        dropouts: Drawn evenly; see `JobSpec.dropout`.
         fixed_share: Chance of each hyperparameter but the lr to be fixed at its start value, so that a
             policy learns to do without (a user's loop rarely offers all).
     """

@@ -9,19 +9,16 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_tuner.actions import ActionMap
 from rl_tuner.config import choose
-from rl_tuner.course import Course, CourseConfig, Outcome
+from rl_tuner.course import Course, Outcome
 from rl_tuner.envs.engine import ReferenceEngine
 from rl_tuner.envs.jobs import TrainingJob
-from rl_tuner.envs.suites import JobSpec, load_suite
-from rl_tuner.errors import ConfigError
-from rl_tuner.features import FeatureSet
+from rl_tuner.envs.tuning_setup import Setup, Source, options_for, require_same
 from rl_tuner.history import Record
 from rl_tuner.policy import Policy
 from rl_tuner.rails import Rails
 from rl_tuner.seeding import Streams
-from rl_tuner.space import SearchSpace, search_space
+from rl_tuner.space import SearchSpace
 from rl_tuner.trainee import Kept
 
 Observation = NDArray[np.float32]
@@ -36,8 +33,9 @@ class TuningEnv(gym.Env[Observation, Action]):
     reward a function of `rl_tuner.rewards`. When the budget is spent (or the job crashed past the rails, or
     stopped early) the episode is ``terminated`` and the best weights by validation are back in the model.
 
-    ``info`` holds the job's name, ``hyperparameters``, ``samples``, ``val_samples``, ``train_loss``,
-    ``val_loss``, ``best_val_loss``, ``verdict``, ``rescues`` and ``crashed``.
+    ``info`` holds the job's name, ``job_seed`` (equal for two runs of one job), ``hyperparameters``,
+    ``samples``, ``val_samples``, ``train_loss``, ``val_loss``, ``best_val_loss``, ``verdict``, ``rescues``
+    and ``crashed``.
 
     Args:
         job: Your own training job; None draws jobs from a suite.
@@ -73,21 +71,17 @@ class TuningEnv(gym.Env[Observation, Action]):
         early_stopping: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if job is not None and not isinstance(job, TrainingJob):
-            raise ConfigError(f"job must be a TrainingJob, got {type(job).__name__}")
         if render_mode is not None:
             choose("render_mode", render_mode, self.metadata["render_modes"])
-        space = hyperparameters
-        self.space = space if isinstance(space, SearchSpace) else search_space(space)
-        self.config = CourseConfig(decisions, intervals, reward, rails, early_stopping)
-        self.actions = ActionMap(self.space, actions)
-        self.features = FeatureSet(self.space)
+        self._setup = Setup(
+            job, suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping
+        )
+        self.space, self.config = self._setup.space, self._setup.config
+        self.actions, self.features = self._setup.actions, self._setup.features
         self.observation_space: gym.Space[Observation] = self.features.gym_space
         self.action_space = self.actions.gym_space
         self.render_mode = render_mode
-        self._family = load_suite(suite).family(split)
-        self._own_job = job
-        self._source: JobSpec | TrainingJob | None = None
+        self._source: Source | None = None
         self.streams = Streams(0)
         self._engine: ReferenceEngine | None = None
         self._course: Course[Kept] | None = None
@@ -104,19 +98,7 @@ class TuningEnv(gym.Env[Observation, Action]):
             suite: See the class.
             split: See the class.
         """
-        config = policy.config
-        return cls(
-            job,
-            suite=suite,
-            split=split,
-            actions=policy.actions.kind,
-            reward=config.reward,
-            hyperparameters=policy.space,
-            decisions=config.decisions,
-            intervals=config.intervals,
-            rails=config.rails,
-            early_stopping=config.patience,
-        )
+        return cls(job, suite=suite, split=split, **options_for(policy))
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -167,15 +149,7 @@ class TuningEnv(gym.Env[Observation, Action]):
         options = options or {}
         for key in options:
             choose("reset option", key, ("job",))
-        streams = Streams(int(self.np_random.integers(2**62)))
-        source = options.get("job", self._own_job)
-        if source is None:
-            source = self._family.sample(streams.numpy("data"))
-        if not isinstance(source, JobSpec | TrainingJob):
-            raise ConfigError(
-                f"options['job'] must be a TrainingJob or a JobSpec, got {type(source).__name__}"
-            )
-        self._start(source, streams)
+        self._start(*self._setup.draw(self.np_random, options.get("job")))
         engine = self.engine
         start = {k: v for k, v in engine.trainee.read().items() if k not in engine.job.fixed}
         self.course.begin(engine.trainee, start, engine.validate(), engine.trainee.limits())
@@ -221,7 +195,7 @@ class TuningEnv(gym.Env[Observation, Action]):
     def get_state(self) -> dict[str, Any]:
         """The whole environment in mid-episode, picklable if the job is; `set_state` continues from it."""
         return {
-            "settings": self._settings(),
+            "settings": self._setup.settings(),
             "source": self._source,
             "streams": self.streams.seed,
             "np_random": self.np_random.bit_generator.state,
@@ -236,22 +210,13 @@ class TuningEnv(gym.Env[Observation, Action]):
             ConfigError: The state is of an environment with other settings.
             JobError: The state is of another model.
         """
-        for name, mine in self._settings().items():
-            theirs = state["settings"][name]
-            if theirs != mine:
-                raise ConfigError(
-                    f"the state is of an environment with another {name}: {theirs}, here {mine}"
-                )
+        require_same(state["settings"], self._setup.settings())
         self._start(state["source"], Streams(state["streams"]))
         self.np_random.bit_generator.state = state["np_random"]
         self.engine.set_state(state["engine"])
         self.course.set_state(state["course"])
 
-    def _settings(self) -> dict[str, Any]:
-        """What a state must share with the environment that continues from it."""
-        return {"search space": self.space, "kind of action": self.actions.kind, "config": self.config}
-
-    def _start(self, source: JobSpec | TrainingJob, streams: Streams) -> None:
+    def _start(self, source: Source, streams: Streams) -> None:
         self._source, self.streams = source, streams
         self._engine = ReferenceEngine(source.build(), streams)
         self._course = Course(self.space, self.actions, self.config, self._engine.budget)
@@ -261,6 +226,7 @@ class TuningEnv(gym.Env[Observation, Action]):
         last = course.records[-1] if course.records else None
         return {
             "job": engine.job.name,
+            "job_seed": self.streams.seed,
             "hyperparameters": course.values,
             "samples": engine.used,
             "val_samples": engine.val_samples,

@@ -101,8 +101,11 @@ class ActionMap:
             change = np.where(self._whole, np.rint(change), change)
         return self.clamp(anchor, change if self.kind == "anchored" else offset + change)
 
-    def cut(self, anchor: Anchor, offset: Array, name: str, factor: float) -> Array:
-        """The offsets after one hyperparameter on a log scale is multiplied by `factor`, within limits."""
+    def cut(self, anchor: Anchor, offset: Array, name: str, factor: float | Array) -> Array:
+        """The offsets after one hyperparameter on a log scale is multiplied by `factor`, within limits.
+
+        `factor` is one number, or an array of shape (…), one for each row of `offset`.
+        """
         moved = offset.copy()
         if name in self.space.names:
             moved[..., self.space.names.index(name)] += np.log(factor)

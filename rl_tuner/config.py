@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Collection, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, TypeVar, get_type_hints
 
 from rl_tuner.errors import ConfigError
@@ -42,6 +42,18 @@ def require_range(
         bound = f"{'>' if above else '>='} {low:g}" + ("" if high == float("inf") else f" and <= {high:g}")
         raise ConfigError(f"{what} must be {bound}, got {value!r}")
     return value
+
+
+def require_counts(counts: Mapping[str, int]) -> None:
+    """Checks that counts, by name, are whole numbers >= 1.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for name, value in counts.items():
+        given: object = require_range(name, value, 1)
+        if not isinstance(given, Integral):
+            raise ConfigError(f"{name} must be a whole number, got {value!r}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

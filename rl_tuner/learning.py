@@ -7,55 +7,35 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
+from gymnasium.vector import VectorEnv
 
 from rl_tuner.actions import KINDS
+from rl_tuner.agent_kinds import AGENTS
 from rl_tuner.agents.agent import Agent, EpisodeSummary
 from rl_tuner.checkpoint import read_checkpoint, write_checkpoint
 from rl_tuner.config import choose, require_range, to_dict
 from rl_tuner.course import CourseConfig
 from rl_tuner.envs.suites import load_suite
 from rl_tuner.envs.tuning_env import TuningEnv
+from rl_tuner.envs.vector_env import VectorTuningEnv
+from rl_tuner.episode_logs import EpisodeLog, VectorEpisodeLog
 from rl_tuner.errors import ConfigError
 from rl_tuner.runs import RunDirectory
 from rl_tuner.seeding import Streams
 from rl_tuner.space import HYPERPARAMETERS, search_space
 from rl_tuner.tracking import Tracker
 
-if TYPE_CHECKING:
-    from rl_tuner.history import Record
-
 RECENT = 100
 """Means and rates of a running fit are over so many of the last episodes."""
+MOST_ENVS = 4096
+"""More jobs side by side only use memory."""
+FORMERLY: dict[str, Any] = {"num_envs": 1}
+"""What settings were that the ``config.json`` of an earlier version does not hold."""
 EPISODES_LOGGED = 10
 """So many of a run's episodes are written to TensorBoard decision by decision."""
-
-
-class AgentKind(NamedTuple):
-    """An agent by its name on the command line.
-
-    Attributes:
-        cls: Its class in `rl_tuner.agents`.
-        actions: The kinds of actions it can learn, its default first.
-        description: One line for `rl-tuner list`.
-    """
-
-    cls: str
-    actions: tuple[str, ...]
-    description: str
-
-
-AGENTS: dict[str, AgentKind] = {
-    "ppo": AgentKind(
-        "PPOAgent", ("continuous", "discrete", "anchored"), "proximal policy optimization on a small network"
-    ),
-    "q-learning": AgentKind(
-        "QLearning", ("discrete",), "tabular Q-learning, a table for each hyperparameter"
-    ),
-    "sarsa": AgentKind("Sarsa", ("discrete",), "tabular SARSA: learns the value of what it does, on-policy"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +45,8 @@ class LearningConfig:
     Attributes:
         agent: A name of `AGENTS`.
         suite: Jobs are drawn from its train split, evaluated on its validation split.
-        steps: Decisions to learn from, >= 1.
+        steps: Decisions to learn from, >= 1; 0 for the agent's own number. PPO finishes its last rollout and
+            tables their last episodes, or the last step of all `num_envs`, so slightly more may be done.
         actions: "discrete", "continuous" or "anchored"; empty for the agent's own default.
         reward: A name of `rl_tuner.rewards.REWARDS`.
         hyperparameters: Those acted on.
@@ -74,6 +55,7 @@ class LearningConfig:
         rails: Whether the rails are on.
         seed: Of the agent and of the jobs drawn.
         eval_jobs: Jobs of the evaluation, >= 2.
+        num_envs: Jobs that train side by side, <= `MOST_ENVS`; 0 for the agent's own number.
 
     Raises:
         ConfigError: A value is unknown or out of range.
@@ -81,7 +63,7 @@ class LearningConfig:
 
     agent: str = "ppo"
     suite: str = "quick"
-    steps: int = 10_000
+    steps: int = 0
     actions: str = ""
     reward: str = "log_improvement"
     hyperparameters: tuple[str, ...] = tuple(HYPERPARAMETERS)
@@ -90,6 +72,7 @@ class LearningConfig:
     rails: bool = True
     seed: int = 0
     eval_jobs: int = 10
+    num_envs: int = 0
 
     def __post_init__(self) -> None:
         kind = AGENTS[choose("agent", self.agent, AGENTS)]
@@ -98,11 +81,14 @@ class LearningConfig:
             raise ConfigError(
                 f"{self.agent} learns {' or '.join(kind.actions)} actions, not {self.actions} ones"
             )
+        object.__setattr__(self, "steps", self.steps or kind.steps)
+        object.__setattr__(self, "num_envs", self.num_envs or kind.num_envs)
         load_suite(self.suite)
         search_space(self.hyperparameters)
         CourseConfig(self.decisions, self.intervals, self.reward, self.rails)
         Streams(self.seed)
         require_range("steps", self.steps, 1)
+        require_range("num_envs", self.num_envs, 1, MOST_ENVS)
         require_range("eval_jobs", self.eval_jobs, 2)
 
     @property
@@ -113,40 +99,25 @@ class LearningConfig:
         options = [f"--{name.replace('_', '-')} {value}" for name, value in given.items()]
         return " ".join(["rl-tuner train", *options, rails])
 
-    def make_env(self, split: str) -> TuningEnv:
-        """The environment on a split of the suite."""
-        return TuningEnv(
-            suite=self.suite,
-            split=split,
-            actions=self.actions,
-            reward=self.reward,
-            hyperparameters=self.hyperparameters,
-            decisions=self.decisions,
-            intervals=self.intervals,
-            rails=self.rails,
-        )
+    def make_env(self, split: str) -> TuningEnv | VectorTuningEnv:
+        """The environment on a split of the suite: with one job at a time, or with `num_envs`."""
+        options: dict[str, Any] = {
+            "suite": self.suite,
+            "split": split,
+            "actions": self.actions,
+            "reward": self.reward,
+            "hyperparameters": self.hyperparameters,
+            "decisions": self.decisions,
+            "intervals": self.intervals,
+            "rails": self.rails,
+        }
+        return TuningEnv(**options) if self.num_envs == 1 else VectorTuningEnv(self.num_envs, **options)
 
-    def make_agent(self, env: gym.Env[Any, Any]) -> Agent:
+    def make_agent(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Agent:
         """The agent, untrained."""
         cls = getattr(import_module("rl_tuner.agents"), AGENTS[self.agent].cls)
         agent: Agent = cls(env, seed=self.seed)
         return agent
-
-
-class EpisodeLog(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps the records of the last finished episode, which an agent that resets at once would lose."""
-
-    def __init__(self, env: TuningEnv) -> None:
-        super().__init__(env)
-        self.tuning = env
-        self.finished: tuple[Record, ...] = ()
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """See `gymnasium.Env.step`."""
-        result = super().step(action)
-        if result[2]:
-            self.finished = self.tuning.records
-        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +138,9 @@ class Standing:
 class Learner:
     """An agent at work in a run's folder: logged, checkpointed, and continued where it was.
 
-    A tabular agent ends with the same tables whether it was interrupted or not, bit for bit. PPO loses
-    the part of a rollout since its last update: it goes on from the same network and optimizer, but with
+    With one job at a time, a tabular agent ends with the same tables whether it was interrupted or not, bit
+    for bit. With several side by side it loses the episodes under way, though not what it learned from them;
+    PPO loses the part of a rollout since its last update. Both go on from what they had learned, but with
     other episodes.
 
     Args:
@@ -184,7 +156,8 @@ class Learner:
         self.config, self.run = config, run
         self.checkpoint = run.path / "checkpoint.pt"
         self._pause = require_range("checkpoint interval", checkpoint_seconds, 0)
-        self._log = EpisodeLog(config.make_env("train"))
+        env = config.make_env("train")
+        self._log = EpisodeLog(env) if isinstance(env, TuningEnv) else VectorEpisodeLog(env)
         self.agent = config.make_agent(self._log)
         self.untrained = self.agent.policy({"name": "untrained"})
         self._recent: deque[tuple[float, bool]] = deque(maxlen=RECENT)
@@ -193,13 +166,20 @@ class Learner:
             self.agent.set_state(state["agent"])
             self._recent.extend(state["recent"])
 
-    def fit(self, on_episode: Callable[[Standing], object] | None = None) -> Agent:
+    def fit(
+        self,
+        on_episode: Callable[[Standing], object] | None = None,
+        on_step: Callable[[int], object] | None = None,
+    ) -> Agent:
         """Learns until the configured steps are done in all; nothing if they are.
 
         Args:
             on_episode: Called at each episode's end.
+            on_step: Called after each step of the environment, or of all jobs side by side, with the
+                decisions made so far: between the ends of episodes, which come many at once.
         """
         saved = time.monotonic()
+        self._log.decisions.restart(self.agent.steps, on_step)
         with Tracker(self.run.path, purge_step=self.agent.steps + 1) as tracker:
 
             def ended(summary: EpisodeSummary) -> None:
@@ -232,7 +212,7 @@ class Learner:
         every = max(self.config.steps // self.config.decisions // EPISODES_LOGGED, 1)
         if summary.episode % every == 0:
             with Tracker(self.run.path / "episodes" / f"{summary.episode:06d}", purge_step=0) as one:
-                for record in self._log.finished:
+                for record in self._log.final_records(summary.env):
                     one.record(record)
 
     def save(self) -> None:

@@ -17,24 +17,26 @@ CRASH_RETURN = -WORST - 1.0
 """The return of an episode that crashed, in nats: one below the worst finite return."""
 
 
-def log_improvement(before: Track, after: Track, last: bool) -> Value:
+def log_improvement(before: Track, after: Track, last: Value) -> Value:
     """``log V_{t-1} - log V_t``; the return is ``log(V_0 / V_T)``, in [-3, 10] nats."""
     return _level(before.last, after) - _level(after.last, after)
 
 
-def best_improvement(before: Track, after: Track, last: bool) -> Value:
+def best_improvement(before: Track, after: Track, last: Value) -> Value:
     """The fall of the best loss so far; the return is ``log(V_0 / min V)``, in [0, 10] nats."""
     return _level(before.best, after) - _level(after.best, after)
 
 
-def final_improvement(before: Track, after: Track, last: bool) -> Value:
+def final_improvement(before: Track, after: Track, last: Value) -> Value:
     """Zero until the episode's last interval, then ``log(V_0 / min V)``, in [0, 10] nats."""
     level = _level(after.best, after)
-    return -level if last else 0.0 * level
+    return pick(last, -level, 0.0 * level)
 
 
-Reward = Callable[[Track, Track, bool], Value]
-"""(track before, track after, whether the episode ends here) → reward in nats, float or shape (N,)."""
+Reward = Callable[[Track, Track, Value], Value]
+"""(track before, track after, whether the episode ends here) → reward in nats, float or shape (N,).
+
+Whether it ends is a bool, or a bool array of shape (N,)."""
 
 REWARDS: dict[str, Reward] = {
     "log_improvement": log_improvement,

@@ -37,6 +37,7 @@ class RunDirectory:
         config: What was asked for, JSON-able, every default written out.
         resume: Whether to continue a run that exists.
         may_change: Keys of `config` that a continued run may change (a longer budget).
+        formerly: Keys of `config` that runs of earlier versions lack, with what they stood for.
         resumable: Whether runs of this kind can be continued: what the refusal of an existing one advises.
 
     Raises:
@@ -51,6 +52,7 @@ class RunDirectory:
         *,
         resume: bool = False,
         may_change: Collection[str] = (),
+        formerly: Mapping[str, Any] | None = None,
         resumable: bool = True,
     ) -> None:
         self.path = Path(path)
@@ -61,7 +63,7 @@ class RunDirectory:
             advice = "give --resume to continue it, or another --out" if resumable else "give another --out"
             raise ConfigError(f"{self.path} exists: {advice}")
         if resume:
-            self._check_same(file, config, may_change)
+            self._check_same(file, config, may_change, formerly or {})
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(file, config)
@@ -79,14 +81,16 @@ class RunDirectory:
         write_json(self.results, results)
 
     @staticmethod
-    def _check_same(file: Path, config: Mapping[str, Any], may_change: Collection[str]) -> None:
+    def _check_same(
+        file: Path, config: Mapping[str, Any], may_change: Collection[str], formerly: Mapping[str, Any]
+    ) -> None:
         try:
             old = json.loads(file.read_text())
         except ValueError as error:
             raise ConfigError(f"{file} is damaged and cannot be resumed: {error}") from error
         if not isinstance(old, dict):
             raise ConfigError(f"{file} is damaged and cannot be resumed: it holds no JSON object")
-        new = plain(config)
+        old, new = {**formerly, **old}, plain(config)
         for key in sorted(set(old) | set(new)):
             if key not in may_change and old.get(key) != new.get(key):
                 raise ConfigError(

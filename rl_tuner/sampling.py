@@ -70,16 +70,40 @@ class TunedBatchSampler:
         if self._left is not None:
             size = self.next_size()
             self._left -= size
+        return self._take(size)
+
+    def draw_interval(self, samples: int) -> tuple[NDArray[np.int64], int]:
+        """The batches until at least so many samples are drawn, end to end, as `draw` would give them.
+
+        All but the last hold `batch_size` samples.
+
+        Args:
+            samples: At least 1.
+
+        Returns:
+            The indices, and how many of them are the last batch; both are empty at the end of the stream.
+        """
+        size = self._batch_size
+        total = -(-samples // size) * size
+        last = size
+        if self._left is not None:
+            if self._left - total <= 1:  # the stream ends here
+                total, last = self._left, _last_size(self._left, size)
+            self._left -= total
+        return self._take(total), last
+
+    def _take(self, size: int) -> NDArray[np.int64]:
+        """The next samples of the shuffles."""
         self.drawn += size
-        batch = self._order[self._used : self._used + size]
-        self._used += size
-        if self._used > self.size:
-            self._used = self.size
-        while len(batch) < size:  # twice where a last batch is one larger than the dataset
+        parts = [self._order[self._used : self._used + size]]
+        self._used += len(parts[0])
+        missing = size - len(parts[0])
+        while missing:
             self._order = self._shuffles.permutation(self.size)
-            self._used = min(size - len(batch), self.size)
-            batch = np.concatenate([batch, self._order[: self._used]])
-        return batch
+            self._used = min(missing, self.size)
+            missing -= self._used
+            parts.append(self._order[: self._used])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def __iter__(self) -> Iterator[list[int]]:
         """One epoch of batches: until every sample of a shuffle's worth has been drawn."""
@@ -120,3 +144,12 @@ class TunedBatchSampler:
         self._order = state["order"].copy()
         self._used, self._left = state["used"], state["left"]
         self.drawn = state["drawn"]
+
+
+def _last_size(left: int, size: int) -> int:
+    """How many samples the last batch of a stream holds, by the rule of `TunedBatchSampler.next_size`."""
+    if left <= size:
+        return left
+    if size == 1:
+        return 2
+    return left % size if left % size > 1 else size + left % size

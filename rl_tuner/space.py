@@ -92,7 +92,7 @@ class Hyperparameter:
         value = np.exp(coordinate) if self.scale == "log" else 1 / (1 + np.exp(-coordinate))
         if self.zero:
             # A hair's breadth above `low`: an offset that was clipped there must read as zero.
-            return np.where(coordinate <= self.coordinate(self.low) + 1e-9, 0.0, value)
+            return np.where(value <= self.low * (1 + 1e-9), 0.0, value)
         return np.asarray(value)
 
 
@@ -187,16 +187,25 @@ class SearchSpace:
             high[i] = max(min(highest - coordinate[i], self._highs[i] - coordinate[i], h.reach), 0.0)
         return Anchor(values, coordinate, low, high, ~np.isnan(values))
 
-    def values(self, anchor: Anchor, offset: Array) -> dict[str, float]:
-        """The hyperparameters' values at an offset of shape (D,), lacking ones left out.
+    def array(self, anchor: Anchor, offset: Array) -> Array:
+        """The hyperparameters' values at offsets of shape (…, D), in that shape; NaN where lacking.
 
         Offset 0 gives the start value bit for bit.
         """
-        return {
-            h.name: float(anchor.start[i] if offset[i] == 0 else h.value(anchor.coordinate[i] + offset[i]))
-            for i, h in enumerate(self.hyperparameters)
-            if anchor.available[i]
-        }
+        coordinate = anchor.coordinate + offset
+        values = np.empty(coordinate.shape)
+        with np.errstate(over="ignore"):  # a start value near the largest number, which stays as it is
+            for i, h in enumerate(self.hyperparameters):
+                values[..., i] = h.value(coordinate[..., i])
+        return np.where((offset == 0) | ~anchor.available, anchor.start, values)
+
+    def values(self, anchor: Anchor, offset: Array) -> dict[str, float]:
+        """The hyperparameters' values at an offset of shape (D,) by name, lacking ones left out.
+
+        Offset 0 gives the start value bit for bit.
+        """
+        named = zip(self.names, self.array(anchor, offset).tolist(), anchor.available.tolist(), strict=True)
+        return {name: value for name, value, available in named if available}
 
     def position(self, anchor: Anchor, offset: Array) -> Array:
         """Where an offset lies between the bounds: -1 at `low`, 1 at `high`; 0 where lacking."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rl_tuner.actions import ActionMap
 from rl_tuner.agents.agent import Agent, EpisodeSummary
@@ -82,6 +84,23 @@ class ContextBandit(gym.Env[np.ndarray, Any]):
         return self._observe(), reward, self._step == LENGTH, False, {}
 
 
+class Short(TinyTuning):
+    """Episodes of a length of their own."""
+
+    def __init__(self, length: int, crashes: bool = False, kind: str = "discrete") -> None:
+        super().__init__(kind)
+        self.length, self.crashes = length, crashes
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, _, _, _ = super().step(action)
+        return observation, reward, self._step == self.length, False, {"crashed": self.crashes}
+
+
+def vectorized(*makers: Callable[[], gym.Env[Any, Any]], **settings: Any) -> VectorEnv[Any, Any, Any]:
+    """They step one after the other, and reset in the step that ends an episode unless told otherwise."""
+    return SyncVectorEnv(makers, **{"autoreset_mode": AutoresetMode.SAME_STEP, **settings})
+
+
 class AgentContract(ABC):
     """Inherit, and say how to make the agent on an environment."""
 
@@ -89,8 +108,11 @@ class AgentContract(ABC):
     enough = 2_000
 
     @abstractmethod
-    def make(self, env: gym.Env[Any, Any], seed: int = 0) -> Agent:
+    def make(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any], seed: int = 0) -> Agent:
         """An agent that learns quickly."""
+
+    def many(self, n: int = 4) -> VectorEnv[Any, Any, Any]:
+        return vectorized(*[lambda: TinyTuning(self.kind)] * n)
 
     def observations(self, n: int = 200) -> np.ndarray:
         shape = (n, len(TinyTuning().feature_names))
@@ -246,3 +268,84 @@ class AgentContract(ABC):
     def test_a_seed_must_be_a_whole_number(self, seed: Any) -> None:
         with pytest.raises(ConfigError, match="seed must be an integer >= 0"):
             self.make(TinyTuning(self.kind), seed=seed)
+
+    def test_many_environments_teach_the_known_optimum(self) -> None:
+        agent = self.make(self.many()).fit(self.enough)
+        assert agent.steps >= self.enough
+        assert self.greedy_return(agent) > 0.65 * LENGTH
+
+    def test_what_nothing_is_tuned_in_can_be_learned_in_many_environments_too(self) -> None:
+        agent = self.make(vectorized(*[ContextBandit] * 4)).fit(self.enough)
+        right = [agent.act(np.array([x, 0.3], dtype=np.float32)) == (x > 0) for x in (-0.8, -0.4, 0.4, 0.8)]
+        assert all(right)
+        with pytest.raises(ConfigError, match=r"policy\(\) needs an environment that tunes"):
+            agent.policy()
+
+    def test_the_policy_learned_in_many_environments_says_what_it_tunes(self) -> None:
+        env = TinyTuning(self.kind)
+        policy = self.make(self.many(2)).policy()
+        assert (policy.space, policy.config) == (env.space, env.config)
+        assert policy.actions.kind == self.kind
+
+    def test_a_wrapper_that_changes_what_many_show_leaves_no_policy_file(self) -> None:
+        inside = vectorized(lambda: gym.wrappers.NormalizeObservation(TinyTuning(self.kind)))
+        outside = gym.wrappers.vector.TransformAction(self.many(2), lambda action: action)
+        for venv in (inside, outside):
+            with pytest.raises(ConfigError, match="no wrapper that changes"):
+                self.make(venv).policy()
+
+    def test_a_wrapper_that_only_watches_many_changes_nothing(self) -> None:
+        watched = gym.wrappers.vector.RecordEpisodeStatistics(self.many(2))
+        agents = [self.make(venv, seed=3).fit(600) for venv in (watched, self.many(2))]
+        np.testing.assert_array_equal(*(self.actions(agent) for agent in agents))
+
+    @pytest.mark.filterwarnings("ignore:.*warm-up was not over")
+    def test_episodes_that_end_together_are_told_in_the_environments_order(self) -> None:
+        seen: list[EpisodeSummary] = []
+        lengths = ((5, False), (10, True), (5, False))
+        makers = [lambda n=n, c=c: Short(n, c, self.kind) for n, c in lengths]
+        self.make(vectorized(*makers)).fit(60, seen.append)
+        seen = [s for s in seen if s.steps <= 60]  # a rollout may be longer
+        assert [s.episode for s in seen] == list(range(1, 11))
+        assert [s.env for s in seen] == [0, 2, 0, 1, 2] * 2
+        assert [s.steps for s in seen] == [15, 15, 30, 30, 30, 45, 45, 60, 60, 60]
+        assert [s.length for s in seen] == [5, 5, 5, 10, 5] * 2
+        assert [s.crashed for s in seen] == [s.env == 1 for s in seen]
+
+    def test_a_stop_holds_for_episodes_that_end_in_the_same_step_too(self) -> None:
+        seen: list[EpisodeSummary] = []
+
+        def stop(summary: EpisodeSummary) -> bool:
+            seen.append(summary)
+            return summary.env != 1
+
+        self.make(self.many()).fit(400, stop)
+        assert [s.env for s in seen] == [0, 1]
+
+    def test_two_that_resume_in_many_environments_stay_the_same(self) -> None:
+        agent = self.make(self.many()).fit(800)
+        others = [self.make(self.many()) for _ in range(2)]
+        for other in others:
+            other.set_state(agent.get_state())
+            other.fit(1600)
+        np.testing.assert_array_equal(self.actions(others[0]), self.actions(others[1]))
+
+    def test_many_environments_get_seeds_of_their_own_and_new_ones_when_continued(self) -> None:
+        seeds: list[int] = []
+
+        class Seeded(TinyTuning):
+            def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+                if seed is not None:
+                    seeds.append(seed)
+                return super().reset(seed=seed, options=options)
+
+        agent = self.make(vectorized(*[lambda: Seeded(self.kind)] * 4))
+        agent.fit(800).fit(1600)
+        assert len(seeds) == len(set(seeds)) == 8
+        other = self.make(vectorized(*[lambda: Seeded(self.kind)] * 4), seed=1).fit(800)
+        assert other.seed == 1
+        assert len(seeds) == len(set(seeds)) == 12
+
+    def test_many_environments_that_reset_a_step_later_are_refused(self) -> None:
+        with pytest.raises(ConfigError, match="SAME_STEP, got NEXT_STEP"):
+            self.make(vectorized(lambda: TinyTuning(self.kind), autoreset_mode=AutoresetMode.NEXT_STEP))

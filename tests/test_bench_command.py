@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from rl_tuner import benches
+from rl_tuner import bench_engine, bench_train, benches
+from rl_tuner.bench_engine import EngineFigure, WayFigure
+from rl_tuner.bench_train import ScaleFigure, TrainFigure
 from rl_tuner.benches import CliFigure, EnvFigure
 from rl_tuner.cli import app
+from rl_tuner.errors import ConfigError
 
 
 @pytest.fixture
@@ -41,3 +46,121 @@ def test_json_holds_every_figure_and_what_misses_its_bar(figures: None) -> None:
 def test_cli_prints_seconds_and_the_bar(figures: None) -> None:
     out = CliRunner().invoke(app, ["bench", "cli", "--repeats", "3"]).stdout
     assert "import rl_tuner: 0.062 s CPU (median of 3; the bar is 0.5 s)" in out
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the figures of engine and learning are asked for; nothing is measured."""
+    calls: list[dict[str, Any]] = []
+
+    def engine(
+        models: Sequence[str],
+        jobs: Sequence[int],
+        repeats: int,
+        *,
+        on_action: Callable[[], None],
+        **rest: Any,
+    ) -> list[EngineFigure]:
+        calls.append({"models": models, "jobs": jobs, "repeats": repeats, **rest})
+        on_action()
+        ways = ("eager", "compiled") if rest["compiled"] else ("eager",)
+        ratios = {"eager": 7.5, "compiled": 19.25}
+        return [EngineFigure("mlp", n, way, 5e-4, 1e-3, ratios[way], 67_496) for n in jobs for way in ways]
+
+    def ways(
+        jobs: Sequence[int], repeats: int, *, on_action: Callable[[], None], **rest: Any
+    ) -> list[WayFigure]:
+        calls.append({"jobs": jobs, "repeats": repeats, **rest})
+        on_action()
+        return [WayFigure("rounds", 32, 75_000.0, 450_000.0, 6.0)]
+
+    def train(num_envs: int, rollouts: int, suite: str, **rest: Any) -> TrainFigure:
+        calls.append({"num_envs": num_envs, "rollouts": rollouts, "suite": suite, "seed": rest["seed"]})
+        rest["on_rollout"]()
+        return TrainFigure(suite, num_envs, 7680, 20.0, 384.0, {"ppo": 6.0, "updates": 14.0}, 0.7)
+
+    def scaling(scales: Sequence[int], rollouts: int, suite: str, **rest: Any) -> list[ScaleFigure]:
+        calls.append({"scales": scales, "rollouts": rollouts, "suite": suite, "seed": rest["seed"]})
+        return [ScaleFigure("TuningEnv", 1, 400, 50.0), ScaleFigure("VectorTuningEnv", 8, 400, 120.0)]
+
+    monkeypatch.setattr(bench_engine, "bench_engine", engine)
+    monkeypatch.setattr(bench_engine, "bench_ways", ways)
+    monkeypatch.setattr(bench_train, "bench_train", train)
+    monkeypatch.setattr(bench_train, "bench_scaling", scaling)
+    return calls
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["bench", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_engine_asks_for_all_models_eagerly_unless_told_otherwise(asked: list[dict[str, Any]]) -> None:
+    run("engine")
+    run("engine", "--models", "gru, mlp", "--jobs", "2,4", "--repeats", "3", "--compile", "--device", "meta")
+    assert asked == [
+        {
+            "models": ("mlp", "cnn", "gru", "transformer"),
+            "jobs": (1, 8, 32, 128, 256),
+            "repeats": 5,
+            "compiled": False,
+            "device": "cpu",
+        },
+        {"models": ("gru", "mlp"), "jobs": (2, 4), "repeats": 3, "compiled": True, "device": "meta"},
+    ]
+
+
+def test_engine_prints_a_row_for_each_number_of_jobs_and_a_column_for_each_way(
+    asked: list[dict[str, Any]],
+) -> None:
+    out = run("engine", "--jobs", "8,128", "--compile")
+    (row,) = [line for line in out.splitlines() if " 128 " in line and "µs" in line]
+    assert row.replace("│", " ").split() == ["mlp", "500", "µs", "128", "7.5", "19.2", "67,496"]
+    assert "misses its bar: mlp, 128 jobs, eager: 7.5 times the bare loop, below 8" in out
+    assert "compiled: " not in out
+
+
+def test_ways_prints_samples_a_second_and_json_holds_them(asked: list[dict[str, Any]]) -> None:
+    (row,) = [line for line in run("engine", "--ways").splitlines() if "rounds" in line]
+    assert row.replace("│", " ").split() == ["rounds", "32", "75,000", "450,000", "6.0"]
+    result = json.loads(run("engine", "--ways", "--jobs", "16", "--json"))
+    assert result["figures"][0]["ratio"] == 6.0
+    assert result["misses"] == []
+    assert [call["jobs"] for call in asked] == [(32, 128), (16,)]
+
+
+def test_train_prints_the_rate_and_each_part_s_share(asked: list[dict[str, Any]]) -> None:
+    out = run("train", "--suite", "quick", "--seed", "5")
+    assert "quick, 128 jobs: 384 transitions/s (7,680 transitions in 20.0 s CPU)" in out
+    rows = [line.replace("│", " ").split() for line in out.splitlines() if "%" in line and "│" in line]
+    assert rows == [["updates", "14.00", "70.0%"], ["ppo", "6.00", "30.0%"]]
+    assert "misses its bar: 128 environments: updates and evaluation take 70%" in out
+    assert asked == [{"num_envs": 128, "rollouts": 3, "suite": "quick", "seed": 5}]
+
+
+def test_scaling_prints_a_row_for_each_environment_and_json_holds_them(asked: list[dict[str, Any]]) -> None:
+    rows = [
+        line.replace("│", " ").split() for line in run("train", "--scaling").splitlines() if "Env" in line
+    ]
+    assert rows == [["TuningEnv", "1", "50"], ["VectorTuningEnv", "8", "120"]]
+    result = json.loads(run("train", "--scaling", "--rollouts", "1", "--json"))
+    assert [figure["transitions_per_second"] for figure in result["figures"]] == [50.0, 120.0]
+    assert [call["rollouts"] for call in asked] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["engine", "--jobs", "8,many"], "--jobs must be whole numbers separated by commas, got '8,many'"),
+        (["engine", "--models", "mlp", "--ways"], "--ways measures the mlp only"),
+        (["engine", "--models", "rnn"], "unknown model 'rnn'"),
+        (["train", "--suite", "nope"], "suite 'nope'"),
+        (["train", "--scaling", "--num-envs", "8"], "leave out --num-envs 8"),
+        (["train", "--num-envs", "1"], "num_envs must be >= 2"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(arguments: list[str], message: str) -> None:
+    error = CliRunner().invoke(app, ["bench", *arguments]).exception
+    assert isinstance(error, ConfigError)
+    assert message in str(error)

@@ -243,7 +243,7 @@ def test_a_custom_loss_is_what_is_trained_and_measured() -> None:
 def test_validation_is_the_mean_over_samples_across_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = ReferenceEngine(small_job(), Streams(0))
     whole = engine.validate()
-    monkeypatch.setattr("rl_tuner.envs.engine.EVALUATION_BATCH", 5)  # 16 samples: 5 + 5 + 5 + 1
+    monkeypatch.setattr("rl_tuner.envs.evaluation.EVALUATION_BATCH", 5)  # 16 samples: 5 + 5 + 5 + 1
     assert engine.validate() == pytest.approx(whole, rel=1e-6)
     assert engine.val_samples == 32
 

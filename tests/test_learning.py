@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,30 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_tuner import judging
+from rl_tuner.agent_kinds import AGENTS
 from rl_tuner.checkpoint import read_checkpoint, write_checkpoint
 from rl_tuner.config import to_dict
 from rl_tuner.envs.suites import SUITES
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.errors import ConfigError
 from rl_tuner.judging import Judgement, evaluate, finish, judge
-from rl_tuner.learning import AGENTS, Learner, LearningConfig, Standing
+from rl_tuner.learning import FORMERLY, Learner, LearningConfig, Standing
 from rl_tuner.policy_file import load_policy
 from rl_tuner.rollout import Episode, run_episode
 from rl_tuner.runs import RunDirectory
 from tests.tiny import TINY
 
-SMALL = {"suite": "tiny", "decisions": 10, "intervals": "uniform", "hyperparameters": ("lr",), "eval_jobs": 2}
+# Runs this short end within the warm-up; what matters here is not what they learn.
+pytestmark = pytest.mark.filterwarnings("ignore:.*warm-up was not over")
+
+SMALL = {
+    "suite": "tiny",
+    "decisions": 10,
+    "intervals": "uniform",
+    "hyperparameters": ("lr",),
+    "eval_jobs": 2,
+    "num_envs": 1,
+}
 """Each episode is 10 decisions with an update or two between them."""
 
 
@@ -40,7 +52,7 @@ def config(**options: Any) -> LearningConfig:
 
 
 def start(settings: LearningConfig, path: str, resume: bool = False, seconds: float = 1e9) -> Learner:
-    run = RunDirectory(path, to_dict(settings), resume=resume, may_change=("steps",))
+    run = RunDirectory(path, to_dict(settings), resume=resume, may_change=("steps",), formerly=FORMERLY)
     return Learner(settings, run, checkpoint_seconds=seconds)
 
 
@@ -68,10 +80,16 @@ def events(path: Path) -> EventAccumulator:
 
 
 @pytest.mark.parametrize(
-    ("agent", "actions"), [("ppo", "continuous"), ("q-learning", "discrete"), ("sarsa", "discrete")]
+    ("agent", "actions", "num_envs", "steps"),
+    [
+        ("ppo", "continuous", 128, 100_000),
+        ("q-learning", "discrete", 1, 10_000),
+        ("sarsa", "discrete", 1, 10_000),
+    ],
 )
-def test_each_agent_has_its_own_default_actions(agent: str, actions: str) -> None:
-    assert LearningConfig(agent=agent).actions == actions
+def test_each_agent_has_defaults_of_its_own(agent: str, actions: str, num_envs: int, steps: int) -> None:
+    settings = LearningConfig(agent=agent)
+    assert (settings.actions, settings.num_envs, settings.steps) == (actions, num_envs, steps)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +102,9 @@ def test_each_agent_has_its_own_default_actions(agent: str, actions: str) -> Non
         ({"reward": "loss"}, ["reward", "'loss'", "log_improvement"]),
         ({"hyperparameters": ("lr", "beta")}, ["hyperparameter", "'beta'"]),
         ({"hyperparameters": ()}, ["at least one"]),
-        ({"steps": 0}, ["steps", ">= 1", "0"]),
+        ({"steps": -1}, ["steps", ">= 1", "-1"]),
+        ({"num_envs": -1}, ["num_envs", ">= 1", "-1"]),
+        ({"agent": "sarsa", "num_envs": 5_000}, ["num_envs", "<= 4096", "5000"]),
         ({"decisions": 0}, ["decisions", ">= 1", "0"]),
         ({"intervals": "even"}, ["intervals", "'even'", "uniform"]),
         ({"eval_jobs": 1}, ["eval_jobs", ">= 2", "1"]),
@@ -99,8 +119,10 @@ def test_a_wrong_setting_is_named_with_its_value_and_the_limit(
     assert all(word in str(caught.value) for word in words)
 
 
-def test_every_setting_reaches_the_environment() -> None:
-    env = config(reward="best_improvement", rails=False).make_env("train")
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_every_setting_reaches_the_environment(num_envs: int) -> None:
+    env = config(reward="best_improvement", rails=False, num_envs=num_envs).make_env("train")
+    assert getattr(env, "num_envs", 1) == num_envs
     assert env.space.names == ("lr",)
     assert (env.config.decisions, env.config.reward) == (10, "best_improvement")
     assert (env.config.intervals, env.config.rails) == ("uniform", False)
@@ -108,8 +130,11 @@ def test_every_setting_reaches_the_environment() -> None:
 
 
 @pytest.mark.parametrize(("agent", "steps"), [("q-learning", 50), ("ppo", 10)])
-def test_the_same_seed_gives_the_same_policy_file_byte_for_byte(agent: str, steps: int) -> None:
-    settings = config(agent=agent, steps=steps, seed=3)
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_the_same_seed_gives_the_same_policy_file_byte_for_byte(
+    agent: str, steps: int, num_envs: int
+) -> None:
+    settings = config(agent=agent, steps=steps, seed=3, num_envs=num_envs)
     assert learn(settings, "a/run") == learn(settings, "b/run")
 
 
@@ -164,6 +189,33 @@ def test_ppo_goes_on_from_its_last_update() -> None:
     assert again.agent.steps >= 900
 
 
+@pytest.mark.parametrize(("agent", "least"), [("q-learning", 450), ("ppo", 420)])
+def test_a_run_of_many_jobs_goes_on_from_its_checkpoint_the_same_way_each_time(
+    agent: str, least: int
+) -> None:
+    # PPO's rollouts are 140 decisions of each of the three jobs; tables keep every decision.
+    settings = config(agent=agent, steps=600, num_envs=3)
+    learner = start(settings, "cut/run", seconds=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        learner.fit(interrupt_after(45))
+    shutil.copytree("cut/run", "copy/run")
+    assert start(settings, "copy/run", resume=True).agent.steps == least
+    assert learn(settings, "cut/run", resume=True) == learn(settings, "copy/run", resume=True)
+    assert start(settings, "cut/run", resume=True).agent.steps >= 600
+
+
+def test_every_decision_is_told_as_it_is_made() -> None:
+    told: list[int] = []
+    start(config(steps=20), "one").fit(on_step=told.append)
+    assert told == list(range(1, 21))
+    told.clear()
+    start(config(steps=20, num_envs=3), "many").fit(on_step=told.append)
+    assert told == list(range(3, 22, 3))
+    told.clear()
+    start(config(steps=25, num_envs=3), "many", resume=True).fit(on_step=told.append)
+    assert told == [24, 27]
+
+
 def test_a_finished_run_can_be_given_more_steps_and_otherwise_stands_still() -> None:
     learn(config(steps=50), "run")
     assert start(config(steps=50), "run", resume=True).fit().episodes == 5
@@ -172,8 +224,9 @@ def test_a_finished_run_can_be_given_more_steps_and_otherwise_stands_still() -> 
 
 @pytest.mark.usefixtures("untouched_rng")
 @pytest.mark.parametrize("agent", list(AGENTS))
-def test_learning_leaves_the_global_random_state_alone(agent: str) -> None:
-    start(config(agent=agent, steps=30), "run").fit()
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_learning_leaves_the_global_random_state_alone(agent: str, num_envs: int) -> None:
+    start(config(agent=agent, steps=30, num_envs=num_envs), "run").fit()
 
 
 def test_tensorboard_shows_every_episode_once_also_after_an_interruption() -> None:
@@ -209,6 +262,30 @@ def test_some_episodes_are_logged_decision_by_decision(agent: str) -> None:
     total = {e.step: e.value for e in events(Path("run")).Scalars("episode/return")}
     assert any(abs(sum(e.value for e in rewards) - value) < 1e-4 for value in total.values())
     assert {"hyperparameters/lr", "loss/train", "loss/validation"} <= set(log.Tags()["scalars"])
+
+
+@pytest.mark.parametrize("agent", ["q-learning", "ppo"])
+def test_of_many_jobs_side_by_side_each_episodes_own_decisions_are_logged(agent: str) -> None:
+    start(config(agent=agent, steps=90, num_envs=3), "run").fit()
+    returns = [event.value for event in events(Path("run")).Scalars("episode/return")]
+    assert len(returns) >= 9
+    folders = sorted(Path("run/episodes").iterdir())
+    assert {1, 2, 3} <= {int(folder.name) for folder in folders}
+    for folder in folders:
+        rewards = [event.value for event in events(folder).Scalars("reward")]
+        assert sum(rewards) == pytest.approx(returns[int(folder.name) - 1], abs=1e-4)
+    assert len(set(returns[:3])) == 3
+
+
+def test_a_run_of_an_earlier_version_had_one_job_at_a_time() -> None:
+    settings = config(steps=30)
+    learn(settings, "run")
+    old = {key: value for key, value in to_dict(settings).items() if key != "num_envs"}
+    Path("run/config.json").write_text(json.dumps(old))
+    with pytest.raises(ConfigError, match="num_envs = 1, not 3"):
+        start(config(steps=30, num_envs=3), "run", resume=True)
+    assert start(config(steps=50), "run", resume=True).fit().episodes == 5
+    assert json.loads(Path("run/config.json").read_text())["num_envs"] == 1
 
 
 def test_the_judgement_runs_both_policies_on_the_same_validation_jobs(

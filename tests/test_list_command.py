@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from rl_tuner import policy_file
+from rl_tuner.agent_kinds import AGENTS
 from rl_tuner.cli import app
 from rl_tuner.course import CourseConfig
 from rl_tuner.envs.suites import SUITES
-from rl_tuner.learning import AGENTS
 from rl_tuner.policies import QTablePolicy
 from rl_tuner.policy_file import save_policy
 from rl_tuner.rewards import REWARDS

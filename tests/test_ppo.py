@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -12,12 +14,17 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from hypothesis import example, given
+from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl_tuner.agents import PPOAgent
 from rl_tuner.agents.agent import EpisodeSummary
+from rl_tuner.agents.ppo_settings import minibatch_size, rollout_settings
 from rl_tuner.agents.private_rng import PrivateRNG
 from rl_tuner.errors import ConfigError
+from rl_tuner.policy_file import load_policy
 from tests.contracts_agents import AgentContract, ContextBandit, TinyTuning
 
 
@@ -46,6 +53,166 @@ class TestContinuousPPO(AgentContract):
 
     def make(self, env: gym.Env[Any, Any], seed: int = 0) -> PPOAgent:
         return quick(env, seed, gamma=0.0)  # each step stands alone there
+
+
+def vectorized(*makers: Callable[[], gym.Env[Any, Any]], **settings: Any) -> VectorEnv[Any, Any, Any]:
+    return SyncVectorEnv(makers, autoreset_mode=settings.pop("mode", AutoresetMode.SAME_STEP), **settings)
+
+
+class Short(TinyTuning):
+    """Episodes of a length of their own."""
+
+    def __init__(self, length: int, crashes: bool = False) -> None:
+        super().__init__("continuous")
+        self.length, self.crashes = length, crashes
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, _, _, _ = super().step(action)
+        return observation, reward, self._step == self.length, False, {"crashed": self.crashes}
+
+
+def lengths_and_a_limit() -> list[Callable[[], gym.Env[Any, Any]]]:
+    return [lambda: Short(4), lambda: Short(5), lambda: gym.wrappers.TimeLimit(Short(7), 3)]
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_a_vector_environment_teaches_what_a_dummy_vec_env_does(gamma: float) -> None:
+    """Bit for bit, bootstrapping past a truncation included."""
+    states, told = [], []
+    for venv in (DummyVecEnv(lengths_and_a_limit()), vectorized(*lengths_and_a_limit(), copy=False)):
+        seen: list[EpisodeSummary] = []
+        agent = quick(venv, n_steps=20, batch_size=30, gamma=gamma).fit(180, seen.append)
+        states.append(agent.get_state())
+        told.append([(s.env, s.length, s.return_, s.steps) for s in seen])
+    assert told[0] == told[1]
+    weights = [state["policy"] for state in states]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert torch.equal(states[0]["rng"]["torch"], states[1]["rng"]["torch"])
+
+
+def test_agents_that_resume_on_a_vector_environment_stay_the_same() -> None:
+    first = quick(vectorized(*lengths_and_a_limit()), n_steps=20, batch_size=30).fit(120)
+    states = []
+    for _ in range(2):
+        other = quick(vectorized(*lengths_and_a_limit()), n_steps=20, batch_size=30)
+        other.set_state(first.get_state())
+        states.append(other.fit(240).get_state())
+    assert [state["steps"] for state in states] == [240, 240]
+    weights = [state["policy"] for state in states]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["action_net.weight"], first.get_state()["policy"]["action_net.weight"])
+
+
+def test_what_nothing_is_tuned_in_can_be_learned_on_a_vector_environment_too() -> None:
+    agent = quick(vectorized(*[ContextBandit] * 4), n_steps=50, gamma=0.0).fit(2_000)
+    assert [agent.act(np.array([x, 0.3], dtype=np.float32)) for x in (-0.8, -0.4, 0.4, 0.8)] == [0, 0, 1, 1]
+    with pytest.raises(ConfigError, match=r"policy\(\) needs an environment that tunes"):
+        agent.policy()
+
+
+def test_many_environments_learn_the_known_optimum() -> None:
+    venv = vectorized(*[lambda: TinyTuning("continuous")] * 20)
+    agent = PPOAgent(venv, learning_rate=1e-2, gamma=0.0, hidden=(32, 32), seed=0)
+    contract = TestContinuousPPO()
+    before = contract.greedy_return(agent)
+    agent.fit(4_000)
+    assert agent.steps == 4_000
+    assert before < 4
+    assert contract.greedy_return(agent) > 6.5
+
+
+def test_episodes_that_end_together_are_told_in_the_environments_order() -> None:
+    seen: list[EpisodeSummary] = []
+    makers = [lambda: Short(5), lambda: Short(10, crashes=True), lambda: Short(5)]
+    quick(vectorized(*makers), n_steps=20, batch_size=60).fit(60, seen.append)
+    assert [s.episode for s in seen] == list(range(1, 11))
+    assert [s.env for s in seen] == [0, 2, 0, 1, 2] * 2
+    assert [s.steps for s in seen] == [15, 15, 30, 30, 30, 45, 45, 60, 60, 60]
+    assert [s.length for s in seen] == [5, 5, 5, 10, 5] * 2
+    assert [s.crashed for s in seen] == [s.env == 1 for s in seen]
+    assert len({s.return_ for s in seen}) == len(seen)  # each has its own seed
+
+
+def test_a_stop_holds_for_episodes_that_end_in_the_same_step_too() -> None:
+    seen: list[EpisodeSummary] = []
+
+    def stop(summary: EpisodeSummary) -> bool:
+        seen.append(summary)
+        return summary.env != 1
+
+    quick(vectorized(*[TinyTuning] * 4), n_steps=50).fit(400, stop)
+    assert [s.env for s in seen] == [0, 1]
+
+
+def test_a_vector_environment_counts_the_steps_of_all() -> None:
+    agent = quick(vectorized(*[TinyTuning] * 4), n_steps=25, batch_size=50)
+    assert agent.fit(150).steps == 200  # whole rollouts
+    assert agent.fit(200).steps == 200
+
+
+def test_a_vector_environments_policy_says_what_it_tunes(tmp_path: Path) -> None:
+    env = TinyTuning("continuous")
+    policy = load_policy(
+        quick(vectorized(*[lambda: TinyTuning("continuous")] * 2)).save(tmp_path / "p.safetensors")
+    )
+    assert (policy.space, policy.config, policy.feature_names) == (env.space, env.config, env.feature_names)
+    assert policy.actions.kind == "continuous"
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda: vectorized(lambda: gym.wrappers.NormalizeObservation(TinyTuning())),
+        lambda: gym.wrappers.vector.RescaleAction(vectorized(lambda: TinyTuning("continuous")), -2, 2),
+    ],
+)
+def test_a_vector_environment_seen_through_a_changing_wrapper_has_no_policy_file(
+    wrapped: Callable[[], VectorEnv[Any, Any, Any]],
+) -> None:
+    with pytest.raises(ConfigError, match="no wrapper that changes"):
+        quick(wrapped()).policy()
+
+
+def test_a_vector_environment_that_resets_a_step_later_is_refused() -> None:
+    with pytest.raises(ConfigError, match="SAME_STEP, got NEXT_STEP"):
+        quick(vectorized(TinyTuning, mode=AutoresetMode.NEXT_STEP))
+
+
+def test_one_environment_has_the_settings_it_always_had() -> None:
+    model = PPOAgent(TinyTuning()).model
+    assert (model.n_steps, model.batch_size, model.n_epochs) == (400, 100, 10)
+
+
+@given(num_envs=st.integers(1, 5_000))
+def test_the_settings_suit_any_number_of_environments(num_envs: int) -> None:
+    n_steps, minibatches, n_epochs = rollout_settings(num_envs)
+    collected = n_steps * num_envs
+    assert n_steps % 20 == 0  # whole episodes
+    assert collected >= 400
+    assert n_epochs >= 1
+    assert minibatch_size(None, n_steps, num_envs, minibatches) * minibatches == collected
+
+
+@given(n_steps=st.integers(2, 200), num_envs=st.integers(1, 300), minibatches=st.integers(1, 20))
+@example(n_steps=11, num_envs=2, minibatches=10)  # 11 parts of 2 would be one too many
+def test_a_minibatch_size_that_was_not_given_divides(n_steps: int, num_envs: int, minibatches: int) -> None:
+    size = minibatch_size(None, n_steps, num_envs, minibatches)
+    collected = n_steps * num_envs
+    assert collected % size == 0
+    assert size >= 2
+    assert collected // size <= minibatches
+    fitting = [n for n in range(1, minibatches + 1) if collected % n == 0 and collected // n >= 2]
+    assert collected // size == max(fitting)
+
+
+def test_given_settings_win() -> None:
+    model = PPOAgent(vectorized(*[TinyTuning] * 4), n_steps=30, n_epochs=3).model
+    assert (model.n_steps, model.batch_size, model.n_epochs) == (30, 30, 3)  # 120 in 4 parts, as by default
+
+
+def test_no_environment_at_all_is_refused() -> None:
+    with pytest.raises(ConfigError, match="num_envs must be >= 1, got 0"):
+        rollout_settings(0)
 
 
 @pytest.mark.parametrize("kind", ["discrete", "continuous"])

@@ -110,6 +110,19 @@ def test_jobs_side_by_side_are_paid_like_one_by_one(name: str, curves: list[list
     np.testing.assert_array_equal(np.array(together).T, alone)
 
 
+@pytest.mark.parametrize("name", sorted(REWARDS))
+def test_jobs_side_by_side_may_end_at_different_times(name: str) -> None:
+    reward, shown = reward_function(name), [2.0, math.inf, 8.0]
+    before = Track.begin(np.full(3, 4.0))
+    after = before.accept(Interval(val_loss=np.array(shown)))
+    together = reward(before, after, np.array([True, False, True]))
+    alone = [
+        reward(Track.begin(4.0), Track.begin(4.0).accept(Interval(val_loss=value)), last)
+        for value, last in zip(shown, [True, False, True], strict=True)
+    ]
+    np.testing.assert_array_equal(together, alone)
+
+
 def test_an_unknown_reward_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(ConfigError, match="unknown reward 'accuracy': choose from log_improvement, best_"):
         reward_function("accuracy")

@@ -86,6 +86,15 @@ def test_a_key_that_may_change_is_changed_and_remembered() -> None:
     assert load("x/config.json")["seed"] == 1
 
 
+def test_a_key_that_earlier_versions_lacked_is_what_it_stood_for() -> None:
+    RunDirectory("x", CONFIG)
+    with pytest.raises(ConfigError, match="has jobs = 1, not 2"):
+        RunDirectory("x", {**CONFIG, "jobs": 2}, resume=True, formerly={"jobs": 1})
+    RunDirectory("x", {**CONFIG, "jobs": 1}, resume=True, formerly={"jobs": 1})
+    with pytest.raises(ConfigError, match="has jobs = 1, not 3"):  # what the run says itself stands
+        RunDirectory("x", {**CONFIG, "jobs": 3}, resume=True, formerly={"jobs": 3})
+
+
 def test_there_is_nothing_to_resume_in_a_folder_without_a_run() -> None:
     with pytest.raises(ConfigError, match="no run to resume in x: leave out --resume"):
         RunDirectory("x", CONFIG, resume=True)

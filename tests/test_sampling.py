@@ -153,6 +153,31 @@ def test_a_saved_state_continues_identically_on_another_sampler(
     assert [other.draw().tolist() for _ in range(6)] == expected
 
 
+@given(
+    SIZES,
+    st.none() | st.integers(0, 90),
+    st.lists(st.tuples(st.integers(1, 50), st.integers(1, 100)), min_size=1, max_size=5),
+)
+def test_an_interval_is_what_draws_one_by_one_would_give(
+    size: int, left: int | None, steps: list[tuple[int, int]]
+) -> None:
+    one_by_one, at_once = TunedBatchSampler(size, seed=3), TunedBatchSampler(size, seed=3)
+    if left is not None:
+        one_by_one.stop_after(left)
+        at_once.stop_after(left)
+    for batch_size, samples in steps:
+        one_by_one.batch_size = at_once.batch_size = batch_size
+        batches: list[Any] = []
+        while sum(map(len, batches)) < samples and one_by_one.next_size():
+            batches.append(one_by_one.draw())
+        drawn, last = at_once.draw_interval(samples)
+        assert drawn.dtype == np.int64
+        assert drawn.tolist() == [i for batch in batches for i in batch]
+        assert last == (len(batches[-1]) if batches else 0)
+        assert all(len(batch) == at_once.batch_size for batch in batches[:-1])
+        np.testing.assert_equal(at_once.get_state(), one_by_one.get_state())
+
+
 def test_a_saved_state_does_not_change_when_the_sampler_runs_on() -> None:
     sampler = TunedBatchSampler(10, 4, seed=4)
     state = sampler.get_state()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rl_tuner.actions import ActionMap
 from rl_tuner.errors import ConfigError
-from rl_tuner.space import HYPERPARAMETERS, Hyperparameter, SearchSpace, search_space
+from rl_tuner.space import HYPERPARAMETERS, Anchor, Hyperparameter, SearchSpace, search_space
 
 SPACE = search_space()
 NAMES = ("lr", "batch_size", "weight_decay", "dropout", "momentum")
@@ -67,6 +67,29 @@ def test_offset_zero_gives_the_start_value_bit_for_bit(start: dict[str, float]) 
     values = SPACE.values(anchor, np.zeros(5))
     assert values == start
     assert all(type(v) is float for v in values.values())
+
+
+@given(st.lists(STARTS, min_size=1, max_size=6), st.integers(0, 2**32))
+def test_jobs_side_by_side_have_the_values_of_one_by_one(starts: list[dict[str, float]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    anchors = [SPACE.anchor(start) for start in starts]
+    offsets = np.stack([rng.uniform(a.low, a.high) * rng.integers(0, 2, 5) for a in anchors])
+    rows = Anchor(*(np.stack([getattr(a, f.name) for a in anchors]) for f in dataclasses.fields(Anchor)))
+    together = SPACE.array(rows, offsets)
+    assert together.shape == (len(starts), 5)
+    for start, anchor, offset, row in zip(starts, anchors, offsets, together, strict=True):
+        assert SPACE.values(anchor, offset) == {n: v for n, v in zip(NAMES, row, strict=True) if n in start}
+        assert np.isnan(row).tolist() == [n not in start for n in NAMES]
+        np.testing.assert_array_equal(
+            row[(offset == 0) & anchor.available],
+            [start[n] for n, o in zip(NAMES, offset, strict=True) if o == 0 and n in start],
+        )
+
+
+@pytest.mark.parametrize("lr", [5e-324, 1.7e308])
+def test_a_start_value_at_the_end_of_the_floats_is_kept_without_a_warning(lr: float) -> None:
+    space = search_space(["lr"])
+    assert space.values(space.anchor({"lr": lr}), np.zeros(1)) == {"lr": lr}
 
 
 @given(STARTS, FRACTIONS, st.sampled_from(["continuous", "anchored", "discrete"]))

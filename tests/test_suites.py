@@ -78,7 +78,8 @@ def test_a_sampled_job_is_built_as_specified(split: str) -> None:
         model = job.build_model(0)
         widths = [p.shape[0] for name, p in model.named_parameters() if name.endswith("weight")]
         assert tuple(widths[:-1]) == spec.hidden
-        assert any(isinstance(m, torch.nn.Dropout) for m in model.modules()) == (spec.dropout is not None)
+        assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {spec.dropout or 0.0}
+        assert set(job.fixed) == {*spec.fixed, *(["dropout"] if spec.dropout is None else [])}
         assert job.start["lr"] == spec.lr
         assert (job.budget, job.name) == (spec.budget, spec.name)
         pool = job.pool("validation")

@@ -7,31 +7,33 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from rl_tuner.agents import QLearning, Sarsa
-from rl_tuner.agents.agent import EpisodeSummary
-from rl_tuner.agents.tabular import TabularAgent, Transition
+from rl_tuner.agents.agent import EpisodeSummary, TuningSpaces
+from rl_tuner.agents.experience import Transition
+from rl_tuner.agents.tabular import TabularAgent
 from rl_tuner.envs import TuningEnv
 from rl_tuner.errors import ConfigError
-from tests.contracts_agents import AgentContract, ContextBandit, TinyTuning
+from tests.contracts_agents import AgentContract, ContextBandit, Short, TinyTuning, vectorized
 
 TABULAR = (QLearning, Sarsa)
 
 
 class TestQLearningContract(AgentContract):
-    def make(self, env: gym.Env[Any, Any], seed: int = 0) -> TabularAgent:
+    def make(self, env: Any, seed: int = 0) -> TabularAgent:
         return _make(QLearning, env, seed)
 
 
 class TestSarsaContract(AgentContract):
-    def make(self, env: gym.Env[Any, Any], seed: int = 0) -> TabularAgent:
+    def make(self, env: Any, seed: int = 0) -> TabularAgent:
         return _make(Sarsa, env, seed)
 
 
-def _make(agent: type[TabularAgent], env: gym.Env[Any, Any], seed: int) -> TabularAgent:
+def _make(agent: type[TabularAgent], env: Any, seed: int) -> TabularAgent:
     settings: dict[str, Any] = {"gamma": 0.0, "warmup": 100, "epsilon_start": 0.5, "seed": seed}
-    if isinstance(env, TinyTuning):
+    if TuningSpaces.of(env) is not None:
         return agent(env, shared={"progress": 2, "next_interval": 1}, own={"in_bounds": 1}, **settings)
     return agent(env, bins=2, **settings)
 
@@ -217,6 +219,142 @@ def test_resuming_at_an_episodes_end_is_bit_identical(agent: type[TabularAgent],
     for a, b in zip(whole.q.tables, resumed.q.tables, strict=True):
         assert a.tobytes() == b.tobytes()
     assert whole.get_state()["rng"] == resumed.get_state()["rng"]
+
+
+class SeededOnce(gym.Wrapper[Any, Any, Any, Any]):
+    """Goes on from its own random numbers after the first reset, as in a vector environment."""
+
+    seeded = False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        seed, self.seeded = None if self.seeded else seed, True
+        return super().reset(seed=seed, options=options)
+
+
+@pytest.mark.parametrize("agent", TABULAR)
+@pytest.mark.parametrize(
+    "env", [TinyTuning, lambda: gym.wrappers.TimeLimit(Short(9), 7)], ids=["terminated", "truncated"]
+)
+def test_a_vector_of_one_environment_teaches_what_the_environment_does(agent: Any, env: Any) -> None:
+    """Bit for bit, bootstrapping past a truncation included."""
+    single, vector = (_make(agent, made, 5) for made in (SeededOnce(env()), vectorized(env, copy=False)))
+    for learner in (single, vector):
+        learner.gamma = 0.9
+    told: list[list[EpisodeSummary]] = [[], []]
+    for learner, seen in zip((single, vector), told, strict=True):
+        learner.fit(630, seen.append)
+    assert told[0] == told[1]
+    for a, b in zip(single.q.tables, vector.q.tables, strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert single.get_state()["rng"] == vector.get_state()["rng"]
+
+
+@pytest.mark.parametrize("agent", TABULAR)
+def test_a_vector_of_training_jobs_teaches_what_one_job_after_the_other_does(agent: Any) -> None:
+    def env() -> TuningEnv:
+        return TuningEnv(suite="quick", actions="discrete", decisions=4)
+
+    single, vector = (agent(made, warmup=6) for made in (SeededOnce(env()), vectorized(env)))
+    for learner in (single, vector):
+        learner.fit(16)
+    for a, b in zip(single.q.tables, vector.q.tables, strict=True):
+        assert a.any()
+        assert a.tobytes() == b.tobytes()
+
+
+def test_the_bins_of_many_environments_are_fitted_to_whole_episodes() -> None:
+    agent = _make(QLearning, vectorized(*[TinyTuning] * 40), 0)  # 100 steps: not three of each
+    with pytest.warns(UserWarning, match="at least an episode of every slot in one fit"):
+        agent.fit(360)
+    assert (agent.epsilon(1_000), len(agent.get_state()["seen"])) == (1.0, 360)
+    with pytest.warns(UserWarning, match="not over after 440 steps, it takes 100, and"):
+        agent.fit(440)  # the steps of earlier fits count, but each fit waits for its own episodes
+    assert agent.epsilon(1_000) == 1.0
+    agent.fit(880)
+    assert agent.epsilon(1_000) < 1.0
+    assert agent.get_state()["seen"] == []
+
+
+@pytest.mark.parametrize("agent", TABULAR)
+def test_a_fit_that_ends_with_the_first_episodes_of_many_environments_has_learned(agent: Any) -> None:
+    lengths = [5] * 31 + [7]  # the last slot alone decides when the warm-up is over
+    learner = _make(agent, vectorized(*[lambda n=n: Short(n) for n in lengths]), 0)
+    learner.fit(32 * 7)
+    assert (learner.steps, learner.get_state()["seen"]) == (224, [])
+    assert all(table.any() for table in learner.q.tables)
+
+
+@pytest.mark.parametrize("agent", TABULAR)
+def test_a_fit_shorter_than_the_warm_up_warns_once_that_nothing_was_learned(agent: Any) -> None:
+    for env in (TinyTuning(), vectorized(*[TinyTuning] * 4)):
+        learner = _make(agent, env, 0)
+        with pytest.warns(UserWarning, match="not over after 80 steps, it takes 100; fit for more") as warned:
+            learner.fit(80)
+        assert len(warned) == 1
+        assert not any(table.any() for table in learner.q.tables)
+        learner.fit(400)
+        assert any(table.any() for table in learner.q.tables)
+
+
+class Letters(gym.Env[int, Any]):
+    """Two steps long; the action of each and the reward say which environment and which step it was."""
+
+    observation_space = spaces.Discrete(6)
+    action_space = spaces.Discrete(1)
+
+    def __init__(self, first: int, limit: int | None) -> None:
+        self.first, self.limit = first, limit
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.count = 0
+        return self.first, {}
+
+    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        ended = self.count == 2
+        reward = 10.0 * self.first + self.count
+        return self.first + self.count, reward, ended and not self.limit, self.count == self.limit, {}
+
+
+def test_each_slots_transition_is_learned_from_in_slot_order_with_its_last_observation() -> None:
+    agent = QLearning(vectorized(lambda: Letters(0, None), lambda: Letters(3, 2)))
+    taken: list[tuple[float, float, float, bool]] = []
+
+    def take(t: Transition) -> float:
+        taken.append((t.observation[0], t.reward, t.following[0], t.next_choices is None))
+        return 0.0
+
+    agent._take = take  # type: ignore[method-assign]
+    agent.fit(7)
+    one = [(0.0, 1.0, 1.0, False), (3.0, 31.0, 4.0, False), (1.0, 2.0, 2.0, True), (4.0, 32.0, 5.0, False)]
+    assert taken == one * 2
+    assert agent.steps == 8  # the step that reaches 7 is one of both
+
+
+@pytest.mark.filterwarnings("ignore:.*warm-up was not over")
+@pytest.mark.parametrize("agent", TABULAR)
+def test_a_fit_of_a_vector_environment_stops_in_mid_episode_and_goes_on_with_new_ones(agent: Any) -> None:
+    seen: list[EpisodeSummary] = []
+    learner = _make(agent, vectorized(*[TinyTuning] * 4), 0)
+    assert learner.fit(50, seen.append).steps == 52
+    assert (seen[-1].steps, learner.episodes) == (40, 4)
+    assert learner.fit(52).steps == 52
+    learner.fit(92, seen.append)
+    assert [(s.steps, s.episode, s.length) for s in seen[4:]] == [(92, n, 10) for n in (5, 6, 7, 8)]
+
+
+def test_what_is_asked_when_an_episode_ends_knows_the_whole_step() -> None:
+    states: list[dict[str, Any]] = []
+    learner = _make(QLearning, vectorized(*[TinyTuning] * 4), 0)
+    learner.fit(200, lambda s: states.append(learner.get_state()))
+    for first in range(0, 20, 4):
+        for state in states[first : first + 4]:
+            assert (state["steps"], state["episodes"]) == (10 * (first + 4), first + 4)
+            assert all(
+                torch.equal(a, b)
+                for a, b in zip(state["q"]["tables"], states[first]["q"]["tables"], strict=True)
+            )
 
 
 @pytest.mark.parametrize("agent", TABULAR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,10 +21,15 @@ from rl_tuner.learning import Learner, LearningConfig
 from rl_tuner.policy_file import load_policy
 from tests.tiny import TINY
 
+# Runs this short end within the warm-up; what matters here is not what they learn.
+pytestmark = pytest.mark.filterwarnings("ignore:.*warm-up was not over")
+
 SMALL = [
     *("--suite", "tiny", "--decisions", "10", "--intervals", "uniform"),
-    *("--hyperparameters", "lr", "--eval-jobs", "2"),
+    *("--hyperparameters", "lr", "--eval-jobs", "2", "--num-envs", "1"),
 ]
+MANY = [*SMALL, "--num-envs", "3"]
+"""The later --num-envs holds."""
 SCRIPT = "from tests.tiny import register; register(); from rl_tuner.cli import main; main()"
 
 
@@ -39,9 +45,10 @@ def train(*arguments: str, code: int = 0) -> Result:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
+    """The command in a process of its own, which heeds Ctrl-C even if the tests run in the background."""
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, "train", *arguments],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,8 +82,9 @@ def test_a_run_writes_its_whole_folder_and_a_loadable_policy() -> None:
     assert (policy.actions.kind, policy.space.names, policy.config.decisions) == ("discrete", ("lr",), 10)
 
 
-def test_the_provenance_holds_a_command_that_repeats_the_run() -> None:
-    options = ["--agent", "sarsa", *SMALL, "--steps", "20", "--seed", "2", "--no-rails"]
+@pytest.mark.parametrize("size", [SMALL, MANY])
+def test_the_provenance_holds_a_command_that_repeats_the_run(size: list[str]) -> None:
+    options = ["--agent", "sarsa", *size, "--steps", "20", "--seed", "2", "--no-rails"]
     train(*options, "--out", "first/run")
     policy: Any = load_policy("first/run/policy.safetensors")
     program, command, *again = policy.provenance["command"].split()
@@ -121,9 +129,48 @@ def test_resume_refuses_other_settings() -> None:
     assert "seed = 0, not 4" in str(result.exception)
 
 
-def test_a_damaged_config_is_named() -> None:
+def test_resume_refuses_another_number_of_jobs_side_by_side() -> None:
+    train("--agent", "sarsa", *MANY, "--steps", "10", "--out", "runs/a")
+    result = CliRunner().invoke(app, ["train", "--out", "runs/a", "--resume", "--num-envs", "4"])
+    assert "num_envs = 3, not 4" in str(result.exception)
+
+
+def test_resume_goes_on_with_a_run_of_before_there_were_many_jobs_side_by_side() -> None:
+    train("--agent", "q-learning", *SMALL, "--steps", "30", "--out", "whole/run")
+    train("--agent", "q-learning", *SMALL, "--steps", "10", "--out", "cut/run")
+    config = Path("cut/run/config.json")
+    old = {key: value for key, value in json.loads(config.read_text()).items() if key != "num_envs"}
+    config.write_text(json.dumps(old))
+    train("--out", "cut/run", "--resume", "--steps", "30")
+    for name in ("config.json", "policy.safetensors"):
+        assert Path("cut/run", name).read_bytes() == Path("whole/run", name).read_bytes()
+
+
+def test_ppo_rounds_steps_up_to_a_rollout_and_says_so() -> None:
+    result = train("--agent", "ppo", *MANY, "--steps", "30", "--out", "runs/a")
+    assert "learned from 420 decisions" in result.output  # 140 of each of the three
+    assert json.loads(Path("runs/a/results.json").read_text())["steps"] == 420
+    assert "rollouts" in train("--help").output
+
+
+def test_progress_is_shown_before_the_first_of_many_episodes_ends() -> None:
+    text = train("--agent", "q-learning", *MANY, "--steps", "30", "--out", "runs/a").output
+    shown = [line for line in text.splitlines() if line.startswith("learning (q-learning): ")]
+    assert [int(line.split()[2].split("/")[0]) for line in shown] == [0, *range(3, 31, 3)]
+    assert "mean return" in shown[-1]
+
+
+@pytest.mark.parametrize("option", ["--steps", "--num-envs"])
+def test_a_number_below_one_is_refused_though_it_may_be_left_out(option: str) -> None:
+    result = CliRunner().invoke(app, ["train", option, "0", "--out", "runs/a"])
+    assert f"{option} must be >= 1, got 0" in str(result.exception)
+    assert not Path("runs/a").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]"])
+def test_a_damaged_config_is_named(text: str) -> None:
     train("--agent", "sarsa", *SMALL, "--steps", "10", "--out", "runs/a")
-    Path("runs/a/config.json").write_text("{")
+    Path("runs/a/config.json").write_text(text)
     result = CliRunner().invoke(app, ["train", "--out", "runs/a", "--resume"])
     assert "config.json is damaged" in str(result.exception)
 
@@ -166,9 +213,34 @@ def test_a_killed_run_resumes_to_the_same_policy_byte_for_byte() -> None:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["q-learning", "ppo"])
+def test_a_killed_run_of_many_jobs_goes_on_from_its_checkpoint(agent: str) -> None:
+    options = ["--agent", agent, *MANY, "--steps", "1300", "--checkpoint-every", "0.2"]
+    process = start(*options, "--out", "cut/run")
+    checkpoint = Path("cut/run/checkpoint.pt")
+
+    def well_begun() -> bool:
+        return checkpoint.is_file() and read_checkpoint(checkpoint, ["agent"])["agent"]["steps"] > 500
+
+    wait_for(well_begun, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("cut/run/policy.safetensors").exists()
+    kept = read_checkpoint(checkpoint, ["agent"])["agent"]["steps"]
+    shutil.copytree("cut", "copy")
+    resumed = train("--out", "cut/run", "--resume")
+    assert f"continuing at {kept} of 1300 steps" in resumed.output
+    train("--out", "copy/run", "--resume")
+    for name in ("config.json", "policy.safetensors"):
+        assert Path("cut/run", name).read_bytes() == Path("copy/run", name).read_bytes()
+
+
 def test_a_real_ctrl_c_ends_with_code_130_and_no_traceback() -> None:
-    process = start("--agent", "sarsa", *SMALL, "--steps", "1000000", "--out", "runs/a")
-    wait_for(lambda: any(Path("runs/a").glob("events*")), process)
+    options = ["--agent", "sarsa", *SMALL, "--steps", "1000000", "--checkpoint-every", "0.2"]
+    process = start(*options, "--out", "runs/a")
+    wait_for(Path("runs/a/checkpoint.pt").is_file, process)  # it learns: nothing is being imported any more
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130

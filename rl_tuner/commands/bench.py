@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rl_tuner.commands.console import Json, Seed, interruptible, make_console, print_json, progress
+from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rl_tuner.benches import CliFigure, EnvFigure
+    from rl_tuner.bench_engine import EngineFigure, WayFigure
+    from rl_tuner.bench_train import ScaleFigure, TrainFigure
 
 app = typer.Typer(help="The performance figures.", no_args_is_help=True)
 
@@ -28,7 +31,7 @@ def env(
     as_json: Json = False,
 ) -> None:
     """CPU time of one environment over the bare PyTorch loop with the same evaluations."""
-    from rl_tuner.benches import MODELS, MOST_RATIO, bench_env
+    from rl_tuner.benches import MODELS, MOST_RATIO, bench_env, misses
 
     console = make_console(as_json)
     pairs = len(MODELS) * (repeats + 1)
@@ -40,7 +43,7 @@ def env(
                 f"{f.model}: bare loop {1e3 * f.bare:.0f} ms, environment {1e3 * f.env:.0f} ms, ratio "
                 f"{f.ratio:.3f} ({f.updates} updates, median of {repeats}; the bar is {MOST_RATIO})"
             )
-    _finish(figures, console, as_json)
+    _finish(figures, misses(figures), console, as_json)
 
 
 @app.command("cli")
@@ -50,7 +53,7 @@ def cli(
     as_json: Json = False,
 ) -> None:
     """CPU time of `rl-tuner --help` and `import rl_tuner`."""
-    from rl_tuner.benches import MOST_CLI_SECONDS, bench_cli
+    from rl_tuner.benches import MOST_CLI_SECONDS, bench_cli, misses
 
     console = make_console(as_json)
     with interruptible(console):
@@ -60,14 +63,163 @@ def cli(
             console.print(
                 f"{f.command}: {f.seconds:.3f} s CPU (median of {repeats}; the bar is {MOST_CLI_SECONDS} s)"
             )
-    _finish(figures, console, as_json)
+    _finish(figures, misses(figures), console, as_json)
 
 
-def _finish(figures: Sequence[EnvFigure | CliFigure], console: Console, as_json: bool) -> None:
+@app.command("engine")
+def engine(
+    models: Annotated[str, typer.Option(help="Of mlp, cnn, gru and transformer.")] = "",
+    jobs: Annotated[str, typer.Option(help="Jobs side by side, comma-separated.")] = "",
+    ways: Annotated[
+        bool, typer.Option("--ways", help="Instead: ways of running MLPs of unequal batch sizes.")
+    ] = False,
+    repeats: Repeats = 5,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compiled programs, too.")] = False,
+    device: Annotated[str, typer.Option(help="Where jobs train; all but cpu by the clock.")] = "cpu",
+    seed: Seed = 0,  # noqa: ARG001 (every command takes one; these jobs are always the same)
+    as_json: Json = False,
+) -> None:
+    """Updates a second of jobs side by side, over the bare PyTorch loop of one of them."""
+    from rl_tuner import bench_engine
+    from rl_tuner.bench_jobs import CASES, engine_ways, mixed_ways
+
+    console = make_console(as_json)
+    options: dict[str, Any] = {"compiled": compiled, "device": device}
+    if ways:
+        if models:
+            raise ConfigError(f"--ways measures the mlp only: leave out --models {models}")
+        counts = _numbers("--jobs", jobs) or bench_engine.MIXED_JOBS
+        runs = len(counts) * (len(bench_engine.MIXED_SIZES) + len(mixed_ways(compiled))) * (repeats + 1)
+        with _counted(console, "bench engine --ways", runs, "runs") as tick:
+            mixed = bench_engine.bench_ways(counts, repeats, **options, on_action=tick)
+        if not as_json:
+            _print_ways(mixed, console)
+        return _finish(mixed, [], console, as_json)
+    names = tuple(_parts(models)) or tuple(CASES)
+    counts = _numbers("--jobs", jobs) or bench_engine.JOBS
+    runs = len(names) * (1 + len(counts) * len(engine_ways(compiled))) * (repeats + 1)
+    with _counted(console, "bench engine", runs, "runs") as tick:
+        figures = bench_engine.bench_engine(names, counts, repeats, **options, on_action=tick)
+    if not as_json:
+        _print_engine(figures, console)
+    return _finish(figures, bench_engine.misses(figures), console, as_json)
+
+
+@app.command("train")
+def train(
+    num_envs: Annotated[int | None, typer.Option(help="Jobs side by side.", show_default="128")] = None,
+    rollouts: Annotated[int, typer.Option(help="PPO's rollouts timed, after one that is not.")] = 3,
+    suite: Annotated[str, typer.Option(help="Jobs are drawn from its train split.")] = "quick",
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Instead: throughput with 1, 8, 32, 128 and 256 jobs.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Transitions a second of `rl-tuner train --agent ppo`, and where the time goes."""
+    from rl_tuner import bench_train
+
+    console = make_console(as_json)
+    if scaling and num_envs is not None:
+        raise ConfigError(f"--scaling runs its own numbers of jobs: leave out --num-envs {num_envs}")
+    number = bench_train.NUM_ENVS if num_envs is None else num_envs
+    runs = (rollouts + 1) * (1 + len(bench_train.SCALES) if scaling else 1)
+    with _counted(console, "bench train", runs, "rollouts") as tick:
+        figures: list[TrainFigure | ScaleFigure] = []
+        if scaling:
+            figures += bench_train.bench_scaling(
+                bench_train.SCALES, rollouts, suite, seed=seed, on_rollout=tick
+            )
+        else:
+            figures.append(bench_train.bench_train(number, rollouts, suite, seed=seed, on_rollout=tick))
+    if not as_json:
+        _print_train(figures, console)
+    _finish(figures, bench_train.misses(figures), console, as_json)
+
+
+def _print_engine(figures: Sequence[EngineFigure], console: Console) -> None:
+    """A row for each model and number of jobs, with a column for each way."""
+    from rl_tuner.bench_jobs import CASES
+
+    ways = list(dict.fromkeys(f.way for f in figures))
+    rows: dict[tuple[str, int], list[str]] = {}
+    for f in figures:
+        row = rows.setdefault((f.model, f.jobs), [f.model, f"{1e6 * f.bare:.0f} µs", str(f.jobs)])
+        row.append(f"{f.ratio:.1f}")
+    memory = {(f.model, f.jobs): f"{f.bytes_per_job:,}" for f in figures}
+    head = ("model", "bare update", "jobs", *(f"{way}, times bare" for way in ways), "bytes a job")
+    _print_table(head, [[*row, memory[key]] for key, row in rows.items()], console)
+    for name in dict.fromkeys(f.model for f in figures):
+        console.print(f"{name}: {CASES[name].description}")
+
+
+def _print_ways(figures: Sequence[WayFigure], console: Console) -> None:
+    """A row for each way and number of jobs."""
+    rows = [[f.way, str(f.jobs), f"{f.bare:,.0f}", f"{f.batched:,.0f}", f"{f.ratio:.1f}"] for f in figures]
+    _print_table(("way", "jobs", "bare samples/s", "samples/s", "times bare"), rows, console)
+
+
+def _print_train(figures: Sequence[TrainFigure | ScaleFigure], console: Console) -> None:
+    """A row for each number of environments, or for each part of the time."""
+    from rl_tuner.bench_train import LEAST_SHARE, NUM_ENVS, ScaleFigure
+
+    scales = [f for f in figures if isinstance(f, ScaleFigure)]
+    if scales:
+        rows = [[f.env, str(f.num_envs), f"{f.transitions_per_second:,.0f}"] for f in scales]
+        _print_table(("environment", "jobs", "transitions/s"), rows, console)
+    for f in figures:
+        if isinstance(f, ScaleFigure):
+            continue
+        console.print(
+            f"{f.suite}, {f.num_envs} jobs: {f.transitions_per_second:,.0f} transitions/s "
+            f"({f.transitions:,} transitions in {f.seconds:.1f} s CPU)"
+        )
+        parts = sorted(f.parts.items(), key=lambda part: -part[1])
+        rows = [[name, f"{seconds:.2f}", f"{seconds / f.seconds:.1%}"] for name, seconds in parts]
+        _print_table(("part", "seconds", "share"), rows, console)
+        bar = f" (the bar is {LEAST_SHARE:.0%})" if f.num_envs == NUM_ENVS else ""
+        console.print(f"updates and evaluation: {f.share:.1%}{bar}")
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    from rich.table import Table
+
+    table = Table()
+    for i, name in enumerate(head):
+        table.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+@contextmanager
+def _counted(console: Console, what: str, total: int, unit: str) -> Iterator[Callable[[], None]]:
+    """A progress display, and what to call at each step; Ctrl-C ends the command."""
+    done = 0
+    with interruptible(console), progress(console, what, total, unit) as shown:
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            shown.update(done)
+
+        yield tick
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _parts(text))
+    except ValueError:
+        raise ConfigError(f"{option} must be whole numbers separated by commas, got {text!r}") from None
+
+
+def _finish(figures: Sequence[Any], misses: Sequence[str], console: Console, as_json: bool) -> None:
     """Prints the JSON object, or what misses its bar."""
-    from rl_tuner.benches import misses
-
     if as_json:
-        print_json({"figures": [asdict(f) for f in figures], "misses": misses(figures)})
-    for line in () if as_json else misses(figures):
+        print_json({"figures": [asdict(f) for f in figures], "misses": misses})
+    for line in () if as_json else misses:
         console.print(f"misses its bar: {line}")

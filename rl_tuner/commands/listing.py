@@ -82,7 +82,7 @@ def _schedules() -> dict[str, Any]:
 
 
 def _agents() -> dict[str, Any]:
-    from rl_tuner.learning import AGENTS
+    from rl_tuner.agent_kinds import AGENTS
 
     return {name: {"actions": kind.actions, "description": kind.description} for name, kind in AGENTS.items()}
 

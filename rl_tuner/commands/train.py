@@ -21,7 +21,14 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     ctx: typer.Context,
     agent: Annotated[str, typer.Option(help="What learns: ppo, q-learning or sarsa.")] = "ppo",
     suite: Annotated[str, typer.Option(help="Jobs are drawn from its train split.")] = "quick",
-    steps: Annotated[int, typer.Option(help="Decisions to learn from.")] = 10_000,
+    steps: Annotated[
+        int,
+        typer.Option(
+            help="Decisions to learn from, of all jobs together. ppo rounds up to whole rollouts: 2,560 "
+            "decisions with 128 jobs side by side.",
+            show_default="100,000 for ppo, else 10,000",
+        ),
+    ] = 0,
     actions: Annotated[
         str,
         typer.Option(
@@ -38,6 +45,9 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     decisions: Annotated[int, typer.Option(help="Decisions a job.")] = 20,
     intervals: Annotated[str, typer.Option(help="geometric or uniform.")] = "geometric",
     rails: Annotated[bool, typer.Option(help="Restore the last good state after a divergence.")] = True,
+    num_envs: Annotated[
+        int, typer.Option(help="Jobs that train side by side.", show_default="128 for ppo, else 1")
+    ] = 0,
     eval_jobs: Annotated[int, typer.Option(help="Validation jobs for the final judgement.")] = 10,
     out: Annotated[
         Path | None, typer.Option(help="The run's folder.", show_default="runs/AGENT-SUITE-SEED")
@@ -47,7 +57,8 @@ def train(  # noqa: PLR0913 (each one an option of the command)
         bool,
         typer.Option(
             "--resume",
-            help="Continue the run in --out; options left out are as they were. More --steps go on.",
+            help="Continue the run in --out; options left out are as they were. More --steps go on; "
+            "nothing else can be changed.",
         ),
     ] = False,
     checkpoint_every: Annotated[
@@ -63,7 +74,7 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     import torch
 
     from rl_tuner.config import require_range, to_dict
-    from rl_tuner.learning import Learner
+    from rl_tuner.learning import FORMERLY, Learner
     from rl_tuner.runs import RunDirectory
 
     torch.set_num_threads(1)  # the fastest for networks of this size, and the same numbers everywhere
@@ -80,12 +91,16 @@ def train(  # noqa: PLR0913 (each one an option of the command)
         "rails": rails,
         "seed": seed,
         "eval_jobs": eval_jobs,
+        "num_envs": num_envs,
     }
     given = {name: value for name, value in options.items() if _is_given(ctx, name)}
+    for name, number in (("steps", steps), ("num_envs", num_envs)):  # left out, 0: the agent's own
+        if name in given:
+            require_range(f"--{name.replace('_', '-')}", number, 1)
     path = out if out is not None else Path("runs") / f"{agent}-{suite}-{seed}"
     config = _config(given, path if resume else None)
     require_range("--checkpoint-every", checkpoint_every, 0)
-    run = RunDirectory(path, to_dict(config), resume=resume, may_change=("steps",))
+    run = RunDirectory(path, to_dict(config), resume=resume, may_change=("steps",), formerly=FORMERLY)
     learner = Learner(config, run, checkpoint_every)
     with interruptible(console, f"continue with: rl-tuner train --out {path} --resume"):
         results = _work(learner, console)
@@ -104,14 +119,14 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
 def _config(given: dict[str, Any], resumed: Path | None) -> LearningConfig:
     """The settings: what was given, over those of the run to resume, over the defaults."""
     from rl_tuner.config import from_dict
-    from rl_tuner.learning import LearningConfig
+    from rl_tuner.learning import FORMERLY, LearningConfig
 
     old: dict[str, Any] = {}
     file = resumed / "config.json" if resumed is not None else None
     if file is not None and file.is_file():  # where there is none, RunDirectory says so
         try:
-            old = json.loads(file.read_text())
-        except ValueError as error:
+            old = {**FORMERLY, **json.loads(file.read_text())}
+        except (ValueError, TypeError) as error:  # no JSON, or no JSON object
             raise ConfigError(f"{file} is damaged and cannot be resumed: {error}") from error
     config = from_dict(LearningConfig, {**old, **given})
     if config.steps < old.get("steps", 0):
@@ -127,13 +142,23 @@ def _work(learner: Learner, console: Console) -> dict[str, Any]:
     if start:
         console.print(f"continuing at {start} of {config.steps} steps")
     with progress(console, f"learning ({config.agent})", config.steps, "decisions") as bar:
-        bar.update(start)
+        note = ""
 
-        def show(now: Standing) -> None:
+        def show(made: int) -> None:
+            bar.update(
+                min(made, config.steps - 1), note
+            )  # the last line waits for the last episodes' returns
+
+        def ended(now: Standing) -> None:
+            nonlocal note
             crashed = f", {now.crash_rate:.0%} crashed" if now.crash_rate else ""
-            bar.update(min(now.steps, config.steps), f"mean return {now.mean_return:+.3f} nats{crashed}")
+            note = f"mean return {now.mean_return:+.3f} nats{crashed}"
+            show(now.steps)
 
-        learner.fit(show)
+        show(start)
+        learner.fit(ended, show)
+        bar.update(config.steps, note)
+    console.print(f"learned from {learner.agent.steps} decisions in {learner.agent.episodes} episodes")
     with progress(console, "judging, trained and untrained", 2 * config.eval_jobs, "jobs") as bar:
         judgement = judge(learner, bar.update)
     return finish(learner, judgement)

@@ -1,0 +1,243 @@
+"""Finds each job of a batched engine its place: the group of its architecture, a row there, its samples."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import nn
+
+from rl_tuner.envs.arena import Arena
+from rl_tuner.envs.data import Data, TensorPool, make_pool
+from rl_tuner.envs.engine import make_sampler
+from rl_tuner.envs.group import Group
+from rl_tuner.envs.jobs import LOSSES, TrainingJob
+from rl_tuner.envs.programs import Uniform
+from rl_tuner.envs.row_losses import ROW_LOSSES
+from rl_tuner.envs.seats import CPU, BatchedSeat
+from rl_tuner.envs.stacked import StackedModel, dropout_layers, signature
+from rl_tuner.envs.update_rules import UpdateRule, rule_of
+from rl_tuner.errors import JobError
+from rl_tuner.seeding import Streams
+from rl_tuner.trainee import Trainee
+
+IDLE = 16
+"""So many groups without a job are kept for jobs to come."""
+REFUSED = 64
+"""So many architectures are remembered as ones that cannot be batched."""
+MOST_RULES = 64
+"""So many different update rules are numbered; each stays for as long as the allocator does."""
+
+
+class NotBatchedError(Exception):
+    """Why a job cannot be batched."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Samples:
+    """A split's samples, made once for all jobs that are given the same data.
+
+    Attributes:
+        data: What the jobs were given; as long as it is held here, nothing else has its id.
+        pool: The samples, on the CPU.
+        targets: The least and the greatest target.
+    """
+
+    data: Data
+    pool: TensorPool
+    targets: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry:
+    """A group, and the network it was made for: its signature may name objects that it holds."""
+
+    group: Group
+    model: nn.Module
+    classes: float
+
+
+class Allocator:
+    """Groups, and what their jobs share: rules of optimizers, pools and arenas of samples.
+
+    A job can be batched if its loss is its task's own, its data are tensors or arrays, its optimizer has an
+    update rule (`rule_of`), and its network can be stacked (`StackedModel`, `StackedModel.check`).
+
+    What nobody uses any more is kept for a while, and bounded in number.
+
+    Args:
+        slots: The most jobs at a time.
+        device: Where the groups' tensors are.
+        uniform: How the groups run: see `Group`.
+    """
+
+    def __init__(self, slots: int, device: torch.device, uniform: Uniform | None = None) -> None:
+        self.device = device
+        self._uniform = uniform
+        self._most_pools = 2 * slots + IDLE
+        self._groups: dict[Hashable, _Entry] = {}
+        self._arenas: WeakValueDictionary[Hashable, Arena] = WeakValueDictionary()
+        self._rules: list[UpdateRule] = []
+        self._samples: dict[int, _Samples] = {}
+        self._refused: dict[Hashable, str] = {}
+
+    @property
+    def groups(self) -> list[Group]:
+        """All groups, those without a job included."""
+        return [entry.group for entry in self._groups.values()]
+
+    def place(self, job: TrainingJob, streams: Streams) -> BatchedSeat:
+        """A seat for a job that has not trained yet.
+
+        Args:
+            job: What to train.
+            streams: Seeds of initial weights, batch order and dropout.
+
+        Raises:
+            NotBatchedError: The job cannot be batched.
+            JobError, ConfigError, DatasetError: The job cannot be built.
+        """
+        task = next((name for name, loss in LOSSES.items() if job.loss_function is loss), None)
+        if task is None:
+            raise NotBatchedError("its loss is its own")
+        train, validation = self._find_samples(job, "train"), self._find_samples(job, "validation")
+        if train is None:
+            raise JobError("a job needs training samples")
+        if validation is not None and _kind(validation.pool) != _kind(train.pool):
+            raise NotBatchedError("its validation samples have another shape or type than those it trains on")
+        model = job.build_model(streams.seed_of("init"))
+        if torch.device(job.device) != CPU:
+            model = model.to(CPU)
+        optimizer = job.build_optimizer(model)
+        rule = rule_of(optimizer)
+        if rule is None:
+            raise NotBatchedError(f"there is no update rule for its {type(optimizer).__name__}")
+        owned = {id(p) for p in optimizer.param_groups[0]["params"]}
+        if owned != {id(p) for p in model.parameters()}:
+            raise NotBatchedError("its optimizer does not update every parameter of its model")
+        rates = np.array([layer.p for layer in dropout_layers(model)])
+        if (rates >= 1).any():
+            raise NotBatchedError("it has a dropout rate of 1")
+        group = self._group(model, task, [s for s in (train, validation) if s is not None])
+        sampler, budget = make_sampler(job, len(train.pool), streams)
+        trainee = Trainee(optimizer, model, sampler)
+        trainee.write(dict(job.start))
+        start = trainee.read()
+        row = group.rows.take(
+            group.model.row(model),
+            start,
+            kind=self._number(rule),
+            second=rule.second_start,
+            ratios=rates / rates.max() if rates.any() else np.ones_like(rates),
+            seed=streams.seed_of("dropout"),
+        )
+        held = None if validation is None else group.arena.take(validation.pool)
+        return BatchedSeat(job, start, budget, group, row, sampler, group.arena.take(train.pool), held)
+
+    def _number(self, rule: UpdateRule) -> int:
+        if rule not in self._rules:
+            if len(self._rules) >= MOST_RULES:
+                raise NotBatchedError(f"more than {MOST_RULES} different optimizers' settings were seen")
+            self._rules.append(rule)
+        return self._rules.index(rule)
+
+    def _group(self, model: nn.Module, task: str, splits: list[_Samples]) -> Group:
+        """The group of an architecture."""
+        kind = _kind(splits[0].pool)
+        key = (signature(model), task, kind)
+        if key in self._refused:
+            raise NotBatchedError(self._refused[key])
+        entry = self._groups.get(key)
+        if entry is None:
+            entry = self._make_group(key, model, task, splits[0].pool)
+        if task == "classification":
+            for samples in splits:
+                _require_classes(samples, entry.classes)
+        return entry.group
+
+    def _make_group(self, key: Hashable, model: nn.Module, task: str, pool: TensorPool) -> _Entry:
+        few = TensorPool(pool.inputs[:3].to(self.device), torch.zeros_like(pool.targets[:3]).to(self.device))
+        there = model if self.device == CPU else copy.deepcopy(model).to(self.device)
+        try:
+            stacked = StackedModel(there)
+            stacked.check(there, few.inputs)
+            outputs = _checked_outputs(stacked, there, task, few)
+        except JobError as error:
+            if len(self._refused) >= REFUSED:
+                self._refused.clear()
+            self._refused[key] = str(error)
+            raise NotBatchedError(str(error)) from error
+        self._drop_idle()
+        arena = self._arenas.setdefault(_kind(pool), Arena(pool, self.device))
+        group = Group(stacked, task, arena, self._rules, self.device, self._uniform)
+        self._groups[key] = _Entry(group, model, outputs.shape[1] if outputs.ndim > 1 else 1)
+        return self._groups[key]
+
+    def _drop_idle(self) -> None:
+        """Forgets the oldest groups without a job, if there are many."""
+        idle = [key for key, entry in self._groups.items() if not entry.group.rows.used]
+        for key in idle[: max(len(idle) - IDLE, 0)]:
+            del self._groups[key]
+
+    def _find_samples(self, job: TrainingJob, split: str) -> _Samples | None:
+        """A job's samples; None if it has no such split."""
+        data = getattr(job, split)
+        if data is None:
+            return None
+        found = self._samples.pop(id(data), None) or _samples(data, split)
+        while len(self._samples) >= self._most_pools:
+            self._samples.pop(next(iter(self._samples)))
+        self._samples[id(data)] = found  # behind all others: the front is what nobody asked for longest
+        return found
+
+
+def _samples(data: Data, split: str) -> _Samples:
+    pool = make_pool(data, CPU, split)
+    if not isinstance(pool, TensorPool):
+        raise NotBatchedError("its data is a Dataset, fetched sample by sample")
+    return _Samples(data, pool, (float(pool.targets.min()), float(pool.targets.max())))
+
+
+def _kind(pool: TensorPool) -> Hashable:
+    """What pools must share to lie in one arena."""
+    return tuple((tuple(t.shape[1:]), t.dtype) for t in (pool.inputs, pool.targets))
+
+
+def _require_classes(samples: _Samples, classes: float) -> None:
+    """Sees to it that no class number is out of range: it would take down the whole group.
+
+    Raises:
+        NotBatchedError: One is below 0; `torch.nn.functional.cross_entropy` passes over some of these.
+        JobError: One is above the model's classes.
+    """
+    least, greatest = samples.targets
+    if least < 0:
+        raise NotBatchedError(f"it has a class number of {least:g}, below 0")
+    if greatest >= classes:
+        raise JobError(f"the targets go up to class {greatest:g}, the model has {classes:g} classes, from 0")
+
+
+def _checked_outputs(stacked: StackedModel, model: nn.Module, task: str, pool: TensorPool) -> torch.Tensor:
+    """A row's outputs on some samples, whose loss as computed by rows was found to be that of the task.
+
+    Raises:
+        JobError: It is not.
+    """
+    views = stacked.views(stacked.row(model)[None])
+    outputs = stacked.forward(views, pool.inputs[None], None).detach()
+    weights = torch.full((1, len(pool)), 1 / len(pool), dtype=outputs.dtype, device=outputs.device)
+    plain = outputs[0].clone().requires_grad_()
+    try:
+        loss, pull = ROW_LOSSES[task](outputs, pool.targets[None], weights)
+        expected = LOSSES[task](plain, pool.targets)
+        (gradient,) = torch.autograd.grad(expected, plain)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        raise JobError(f"its loss fails on its targets: {str(error).splitlines()[0]}") from error
+    alike = ((loss[0], expected), (pull[0], gradient))
+    if any(a.dtype != b.dtype or not torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in alike):
+        raise JobError("its loss differs when it is computed by rows")
+    return plain

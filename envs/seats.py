@@ -1,0 +1,213 @@
+"""The places of a batched engine: what a slot's job needs besides its group, or instead of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from rl_tuner.config import choose
+from rl_tuner.envs.arena import Arena, Lease
+from rl_tuner.envs.data import make_pool
+from rl_tuner.envs.engine import ReferenceEngine
+from rl_tuner.envs.evaluation import outputs_of, scores
+from rl_tuner.envs.group import Group
+from rl_tuner.envs.jobs import TrainingJob
+from rl_tuner.envs.plan import Work
+from rl_tuner.errors import JobError
+from rl_tuner.sampling import TunedBatchSampler
+from rl_tuner.seeding import Streams, TorchStream
+from rl_tuner.trainee import Kept
+
+CPU = torch.device("cpu")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(slots=True, eq=False)
+class BatchedSeat:
+    """A job that trains as a row of a group.
+
+    Attributes:
+        job: The job.
+        start: Its hyperparameters at the start.
+        budget: Training samples it may use.
+        group: Where it trains.
+        row: Its row there.
+        sampler: Draws its batches.
+        train: Where its training samples are.
+        validation: Where its validation samples are; None if it has none.
+        used: Training samples used so far.
+        val_samples: Validation samples evaluated so far.
+    """
+
+    job: TrainingJob
+    start: dict[str, float]
+    budget: int
+    group: Group
+    row: int
+    sampler: TunedBatchSampler
+    train: Lease
+    validation: Lease | None
+    used: int = 0
+    val_samples: int = 0
+
+    def work(self, end: int) -> Work:
+        """The training until `end` samples are used, at least one update; its samples count as used."""
+        size = self.sampler.batch_size
+        indices, last = self.sampler.draw_interval(max(end - self.used, 1))
+        self.used += len(indices)
+        kind = int(self.group.rows.kinds[self.row])
+        return Work(self.row, kind, size, last, indices + self.train.start)
+
+    def release(self) -> None:
+        """Gives row and samples back."""
+        self.group.rows.release(self.row)
+        Arena.release(self.train)
+        if self.validation is not None:
+            Arena.release(self.validation)
+
+    def module(self) -> nn.Module:
+        """A copy of the network as it stands."""
+        return self.group.module(self.row)
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The present weights' loss and metrics on a split.
+
+        Raises:
+            JobError: The job has no such split.
+        """
+        data = getattr(self.job, choose("split", split, SPLITS))
+        if data is None:
+            raise JobError(f"the job has no {split} samples")
+        pool = make_pool(data, CPU, split)
+        with TorchStream(0):
+            outputs, targets = outputs_of(self.module().cpu(), pool)
+        return scores(self.job.loss_function, self.job.task, outputs, targets)
+
+    def restore_best(self) -> None:
+        """Puts the best weights back."""
+        self.group.rows.restore_best(self.row)
+
+    def get_state(self) -> dict[str, Any]:
+        """What training changes, copied; `set_state` continues from it."""
+        return {
+            "row": self.group.rows.get_row(self.row),
+            "sampler": self.sampler.get_state(),
+            "used": self.used,
+            "val_samples": self.val_samples,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state that `get_state` gave in a seat of the same job.
+
+        Raises:
+            JobError, ConfigError: It is of another job.
+        """
+        if "row" not in state:
+            raise JobError("the state is of a job that was not batched, this one is")
+        self.group.rows.set_row(self.row, state["row"])
+        self.sampler.set_state(state["sampler"])
+        self.used, self.val_samples = state["used"], state["val_samples"]
+
+
+@dataclass(slots=True, eq=False)
+class ReferenceSeat:
+    """A job that cannot be batched, on a reference engine of its own.
+
+    Attributes:
+        engine: Trains it.
+        start: Its hyperparameters at the start.
+        good: Its last good state.
+        best: Its best weights.
+    """
+
+    engine: ReferenceEngine
+    start: dict[str, float]
+    good: Kept
+    best: Kept
+
+    @classmethod
+    def of(cls, job: TrainingJob, streams: Streams) -> ReferenceSeat:
+        """A seat for a job that has not trained yet.
+
+        Raises:
+            JobError, ConfigError, DatasetError: The job cannot be built.
+        """
+        engine = ReferenceEngine(job, streams)
+        kept = engine.trainee.keep()
+        return cls(engine, engine.trainee.read(), kept, kept)
+
+    @property
+    def job(self) -> TrainingJob:
+        """The job."""
+        return self.engine.job
+
+    @property
+    def budget(self) -> int:
+        """Training samples it may use."""
+        return self.engine.budget
+
+    @property
+    def used(self) -> int:
+        """Training samples used so far."""
+        return self.engine.used
+
+    @property
+    def val_samples(self) -> int:
+        """Validation samples evaluated so far."""
+        return self.engine.val_samples
+
+    @property
+    def sampler(self) -> TunedBatchSampler:
+        """Draws its batches."""
+        return self.engine.sampler
+
+    def release(self) -> None:
+        """Nothing is shared."""
+
+    def module(self) -> nn.Module:
+        """The network as it stands: the live one."""
+        return self.engine.model
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The present weights' loss and metrics on a split.
+
+        Raises:
+            JobError: The job has no such split.
+        """
+        return self.engine.evaluate(split)
+
+    def keep(self, good: bool, best: bool) -> None:
+        """Keeps the present state as the last good one, as the best one, or as both."""
+        kept = self.engine.trainee.keep()
+        self.good = kept if good else self.good
+        self.best = kept if best else self.best
+
+    def restore(self) -> None:
+        """Puts the last good state back."""
+        self.engine.trainee.restore(self.good)
+
+    def restore_best(self) -> None:
+        """Puts the best weights back."""
+        self.engine.trainee.restore_weights(self.best)
+
+    def get_state(self) -> dict[str, Any]:
+        """What training changes, copied; `set_state` continues from it."""
+        return {"engine": self.engine.get_state(), "good": self.good, "best": self.best}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state that `get_state` gave in a seat of the same job.
+
+        Raises:
+            JobError: It is of another job.
+        """
+        if "engine" not in state:
+            raise JobError("the state is of a job that was batched, this one is not")
+        self.engine.set_state(state["engine"])
+        self.good, self.best = state["good"], state["best"]
+
+
+Seat = BatchedSeat | ReferenceSeat

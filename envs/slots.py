@@ -1,0 +1,141 @@
+"""What runs in the slots of a vector environment: jobs drawn, trained from decision to decision, told of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_tuner.courses import Courses, Outcomes
+from rl_tuner.envs.batched_engine import BatchedEngine
+from rl_tuner.envs.seats import Seat
+from rl_tuner.envs.slot_rngs import SlotRngs
+from rl_tuner.envs.tuning_setup import Setup, Source
+from rl_tuner.envs.vector_info import gather_info
+from rl_tuner.errors import JobError, RlTunerError
+from rl_tuner.seeding import Streams
+from rl_tuner.space import Anchor
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+class Slots:
+    """N episodes side by side, one in each slot; when to start them is for others to say.
+
+    Args:
+        setup: How jobs are tuned, and where they come from.
+        group_size: See `SlotRngs`.
+        engine: What trains the jobs, N side by side.
+
+    Attributes:
+        engine: What trains the jobs.
+        courses: Their decisions.
+        rngs: What the episodes are drawn from.
+        ready: Whether a job runs in every slot, and no step failed half-way.
+    """
+
+    def __init__(self, setup: Setup, group_size: int, engine: BatchedEngine) -> None:
+        self._setup, self.engine = setup, engine
+        num = len(engine)
+        self.courses = Courses(setup.space, setup.actions, setup.config, num)
+        self.rngs = SlotRngs(num, group_size)
+        self.ready = False
+        self._sources: list[Source | None] = [None] * num
+        self._names = np.full(num, None, dtype=object)
+        self._job_seeds = np.zeros(num, np.int64)
+
+    def start(self, mask: Bools, job: Source | None = None) -> None:
+        """Starts the next episode in each masked slot.
+
+        Args:
+            mask: Which slots, shape (N,).
+            job: Runs in each of them; None draws jobs.
+
+        Raises:
+            JobError, ConfigError, DatasetError: A job cannot be built. Not all slots have one then.
+        """
+        slots = np.flatnonzero(mask)
+        self.ready = False
+        seats = [self._seat(slot, *self._setup.draw(self.rngs[slot], job)) for slot in slots.tolist()]
+        losses = self.engine.validate(slots)
+        anchors = [self._anchor(seat) for seat in seats]
+        self.courses.begin(slots, [seat.budget for seat in seats], anchors, losses[slots])
+        self.ready = True
+
+    def train(self, actions: NDArray[Any], mask: Bools) -> Outcomes:
+        """Takes a decision in each masked slot and trains until the next; keeps or restores what came of it.
+
+        Args:
+            actions: Shape (N, D).
+            mask: Which slots, shape (N,).
+
+        Raises:
+            ConfigError: The actions do not fit the action space; nothing was changed.
+            JobError: A job cannot be trained. Others may have been already: the slots are not ready then.
+        """
+        courses, engine, names = self.courses, self.engine, self._setup.space.names
+        values, slots = courses.act(actions, mask), np.flatnonzero(mask)
+        self.ready = False
+        engine.write(values, names, slots)
+        outcome = courses.settle(engine.advance(courses.next_end, slots), engine.used, mask)
+        engine.keep(np.flatnonzero(outcome.good), np.flatnonzero(outcome.improved))
+        failed = np.flatnonzero(outcome.restore)
+        if len(failed):
+            engine.restore(failed)
+            engine.write(courses.values, names, failed)
+        self.ready = True
+        return outcome
+
+    def infos(self, verdicts: Ints, mask: Bools) -> dict[str, Any]:
+        """Infos of the masked slots; see `gather_info`."""
+        val_samples = self.engine.val_samples
+        return gather_info(self.courses, self._names, self._job_seeds, val_samples, verdicts, mask)
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that runs, picklable if the jobs are; `set_state` continues from it.
+
+        Raises:
+            JobError: No job runs in some slot, or a step failed.
+        """
+        if not self.ready:
+            raise JobError("there is no state to take before all slots are reset")
+        return {
+            "engine": self.engine.get_state(),
+            "courses": self.courses.get_state(),
+            "rngs": self.rngs.get_state(),
+            "sources": list(self._sources),
+            "job_seeds": self._job_seeds.copy(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state that `get_state` gave with the same setup and number of slots.
+
+        Raises:
+            JobError, ConfigError, DatasetError: A job cannot be built. Not all slots have one then.
+        """
+        self.ready = False
+        for slot, (source, seed) in enumerate(
+            zip(state["sources"], state["job_seeds"].tolist(), strict=True)
+        ):
+            self._seat(slot, source, Streams(seed))
+        self.engine.set_state(state["engine"])
+        self.courses.set_state(state["courses"])
+        self.rngs.set_state(state["rngs"])
+        self.ready = True
+
+    def _seat(self, slot: int, source: Source, streams: Streams) -> Seat:
+        """Puts a job into a slot."""
+        try:
+            seat = self.engine.start(slot, source.build(), streams)
+        except RlTunerError as error:
+            raise type(error)(f"slot {slot}: {error}") from error
+        self._sources[slot], self._names[slot], self._job_seeds[slot] = source, seat.job.name, streams.seed
+        return seat
+
+    def _anchor(self, seat: Seat) -> Anchor:
+        """Start values and limits of a job's hyperparameters."""
+        start = {name: value for name, value in seat.start.items() if name not in seat.job.fixed}
+        return self._setup.space.anchor(start, {"batch_size": float(seat.sampler.size)})

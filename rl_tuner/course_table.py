@@ -1,0 +1,137 @@
+"""What is known of many running courses of decisions: one array a quantity, one row a slot."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_tuner.columns import put, repeat
+from rl_tuner.config import require_range
+from rl_tuner.course import CourseConfig
+from rl_tuner.course_log import CourseLog
+from rl_tuner.errors import ConfigError
+from rl_tuner.history import Interval, Record, Track
+from rl_tuner.intervals import boundaries
+from rl_tuner.space import Anchor, Array, SearchSpace
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class CourseTable:
+    """The state of N courses. The arrays are overwritten in place.
+
+    Until `begin` a slot counts as finished.
+
+    Args:
+        space: The hyperparameters moved, D of them.
+        config: How the jobs are tuned.
+        num: Number of slots, N.
+
+    Attributes:
+        budget: What each job may use, in samples or updates, int, shape (N,) like all without a shape here.
+        ends: Where its intervals end, int, shape (N, decisions).
+        used: How much of the budget is spent, int.
+        decision: Decisions settled so far, int.
+        rescues: How often the rails stepped in, int.
+        since_best: Decisions since the last new best, int.
+        crashed: Whether the job ended by a failure past the rails.
+        finished: Whether the job is over.
+        rescued: Whether the rails stepped in after the last interval.
+        return_: The rewards so far, summed, in nats.
+        cuts: The product of the rails' cuts of the learning rate.
+        fraction: The last action as fractions of the step, shape (N, D).
+        offset: Where the hyperparameters are, shape (N, D).
+        good_offset: Where they were in the last good interval, shape (N, D).
+        track: The tracks now.
+        before: The tracks before the last interval.
+        interval: The last interval.
+        anchor: Start values and limits, arrays of shape (N, D).
+
+    Raises:
+        ConfigError: `num` is below 1.
+    """
+
+    def __init__(self, space: SearchSpace, config: CourseConfig, num: int) -> None:
+        require_range("num", num, 1)
+        self.space, self.config, self.num = space, config, num
+        self.budget = np.ones(num, np.int64)
+        self.ends = np.ones((num, config.decisions), np.int64)
+        self.used, self.decision, self.rescues, self.since_best = np.zeros((4, num), np.int64)
+        self.crashed, self.rescued = np.zeros((2, num), np.bool_)
+        self.finished = np.ones(num, np.bool_)
+        self.return_, self.cuts = np.zeros(num), np.ones(num)
+        self.fraction, self.offset, self.good_offset = np.zeros((3, num, len(space)))
+        self.track, self.before = repeat(Track(), num), repeat(Track(), num)
+        self.interval = repeat(Interval(), num)
+        self.anchor = repeat(space.anchor({}), num)
+        self._log = CourseLog(num, config.decisions, space.names)
+
+    def begin(
+        self,
+        slots: Sequence[int] | Ints,
+        budgets: Sequence[int] | Ints,
+        anchors: Sequence[Anchor],
+        val_losses: Sequence[float] | Array,
+    ) -> None:
+        """Starts new courses in some slots, at the jobs' own hyperparameters.
+
+        Args:
+            slots: Which slots, k of them.
+            budgets: What each job may use, in the unit of `used` in `settle`.
+            anchors: The jobs' start values and limits, from `SearchSpace.anchor`.
+            val_losses: Validation losses before training; NaN where a job has no validation.
+
+        Raises:
+            ConfigError: A budget cannot hold the decisions.
+        """
+        for slot, budget, anchor, val_loss in zip(slots, budgets, anchors, val_losses, strict=True):
+            self.ends[slot] = boundaries(int(budget), self.config.decisions, self.config.intervals)
+            self.budget[slot] = budget
+            for name in self._ZEROED:
+                getattr(self, name)[slot] = 0
+            self.cuts[slot] = 1.0
+            put(self.anchor, slot, anchor)
+            put(self.track, slot, Track.begin(val_loss))
+            put(self.before, slot, Track.begin(val_loss))
+            put(self.interval, slot, Interval(val_loss=val_loss))
+
+    def records(self, slot: int) -> tuple[Record, ...]:
+        """The log of the slot's present course, a line for each decision so far; `begin` starts it anew."""
+        return self._log.records(slot, int(self.decision[slot]), self.anchor.available[slot])
+
+    def final_records(self, slot: int) -> tuple[Record, ...]:
+        """The log of the course that finished last in the slot; empty before one did."""
+        return self._log.final_records(slot)
+
+    _ZEROED = (
+        "used", "decision", "rescues", "since_best", "crashed", "rescued", "finished", "return_",
+        "fraction", "offset", "good_offset",
+    )  # fmt: skip
+    _STATE = (*_ZEROED, "budget", "ends", "cuts", "track", "before", "interval", "anchor", "_log")
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that changes during the courses, copied and picklable; `set_state` continues from it."""
+        return {name: copy.deepcopy(getattr(self, name)) for name in self._STATE}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from a copy of a state that `get_state` gave.
+
+        Raises:
+            ConfigError: The state is of another number of slots, decisions or hyperparameters.
+        """
+        theirs, mine = state["_log"].lines, self._log.lines
+        if _sizes(theirs) != _sizes(mine):
+            raise ConfigError(
+                f"the state has (slots, decisions, hyperparameters) {_sizes(theirs)}, here are {_sizes(mine)}"
+            )
+        for name in self._STATE:
+            setattr(self, name, copy.deepcopy(state[name]))
+
+
+def _sizes(lines: NDArray[np.void]) -> tuple[int, ...]:
+    return (*lines.shape, *lines.dtype["values"].shape)
