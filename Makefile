@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
-STEPS ?= 8000
+STEPS ?= 40000
+TABLE_STEPS ?= 12000
 # One thread a process: networks this small only get slower on more.
 export OMP_NUM_THREADS := 1
 
@@ -21,7 +22,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 # The whole road once: learn two policies on one set of jobs, put them on jobs they have never seen, compare.
 demo: $(STAMP)
-	$(BIN)/rl-tuner train --agent q-learning --suite quick --steps $(STEPS) --out $(DEMO)/q-learning
+	$(BIN)/rl-tuner train --agent q-learning --num-envs 32 --suite quick --steps $(TABLE_STEPS) --out $(DEMO)/q-learning
 	$(BIN)/rl-tuner train --agent ppo --suite quick --steps $(STEPS) --out $(DEMO)/ppo
 	$(BIN)/rl-tuner compare $(DEMO)/ppo/policy.safetensors $(DEMO)/q-learning/policy.safetensors \
 		constant cosine plateau --suite quick --split test --jobs 3 --seeds 5 --out $(DEMO)/compare
@@ -37,7 +38,7 @@ test: $(STAMP)
 
 # The policy that ships as "default"; about a quarter of an hour on one core.
 default-policy: $(STAMP)
-	$(BIN)/rl-tuner train --agent ppo --suite quick --steps 100000 --seed 0 --eval-jobs 60 --out runs/default-policy
+	$(BIN)/rl-tuner train --agent ppo --num-envs 1 --suite quick --steps 100000 --seed 0 --eval-jobs 60 --out runs/default-policy
 	cp runs/default-policy/policy.safetensors rl_tuner/policies/default.safetensors
 
 clean:
