@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
-STEPS ?= 40000
-TABLE_STEPS ?= 12000
+STEPS ?= 28000
+TABLE_STEPS ?= 10000
 # One thread a process: networks this small only get slower on more.
 export OMP_NUM_THREADS := 1
 
