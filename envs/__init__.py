@@ -6,7 +6,7 @@ One job: `tuning_env` on `engine`, the plain PyTorch loop. Many jobs, from the o
 - `batched_engine` → `allocation`, `seats`: which job trains where, on `engine` if it cannot be batched;
 - `group`: the jobs of one architecture, in `rows` of weights and optimizer state, samples in an `arena`;
 - `rounds` after a `plan`, or `uniform` (`ticks`, `block`, `programs`, `compiling`): the inner loop;
-- `stacked` (`stacked_layers`, `leaf_rules`, `dropout`), `row_losses`, `update_rules`: its parts;
+- `stacked` (`stacked_layers`, `leaf_rules`, `dropout`), `row_losses`, `update_rules` (`torch_rules`): parts;
 - `stack_check`, `signatures`: what makes it safe to batch a stranger's module.
 """
 

@@ -20,7 +20,8 @@ from rl_tuner.envs.programs import Uniform
 from rl_tuner.envs.row_losses import ROW_LOSSES
 from rl_tuner.envs.seats import CPU, BatchedSeat
 from rl_tuner.envs.stacked import StackedModel, dropout_layers, signature
-from rl_tuner.envs.update_rules import UpdateRule, rule_of
+from rl_tuner.envs.torch_rules import rule_of
+from rl_tuner.envs.update_rules import UpdateRule
 from rl_tuner.errors import JobError
 from rl_tuner.seeding import Streams
 from rl_tuner.trainee import Trainee

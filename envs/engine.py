@@ -113,10 +113,7 @@ class ReferenceEngine:
         Raises:
             JobError: The job has no such split.
         """
-        pool = self.job.pool(split)
-        if pool is None:
-            raise JobError(f"the job has no {split} samples")
-        return scores(self._loss, self.job.task, *self._outputs(pool))
+        return scores(self._loss, self.job.task, *self._outputs(self.job.pool_to_score(split)))
 
     def _outputs(self, pool: Pool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Outputs and targets over a pool, batch by batch, in evaluation mode (`advance` leaves it again).

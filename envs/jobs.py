@@ -19,6 +19,7 @@ from rl_tuner.errors import ConfigError, JobError
 from rl_tuner.seeding import torch_seed
 from rl_tuner.space import HYPERPARAMETERS
 
+SPLITS = ("train", "validation", "test")
 MOST_EPOCHS, MOST_BUDGET = 1e9, 2**53
 """Nobody trains as long; larger counts of samples would overflow, or not be exact."""
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -156,11 +157,26 @@ class TrainingJob:
             raise JobError("LBFGS evaluates the loss many times a step: a budget in samples cannot hold it")
         return optimizer
 
-    def pool(self, split: str) -> Pool | None:
-        """The samples of "train", "validation" or "test" on the job's device; None for a missing one."""
-        choose("split", split, ("train", "validation", "test"))
-        data = getattr(self, split)
-        return None if data is None else make_pool(data, torch.device(self.device), split)
+    def pool(self, split: str, device: torch.device | None = None) -> Pool | None:
+        """The samples of "train", "validation" or "test"; None for a missing one.
+
+        Args:
+            split: Which.
+            device: Where they are wanted; None for the job's device.
+        """
+        data = getattr(self, choose("split", split, SPLITS))
+        return None if data is None else make_pool(data, device or torch.device(self.device), split)
+
+    def pool_to_score(self, split: str, device: torch.device | None = None) -> Pool:
+        """`pool`, where there must be one.
+
+        Raises:
+            JobError: The job has no such split.
+        """
+        pool = self.pool(split, device)
+        if pool is None:
+            raise JobError(f"the job has no {split} samples")
+        return pool
 
     @property
     def loss_function(self) -> Loss:

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rl_tuner.config import choose
 from rl_tuner.envs.arena import Arena, Lease
-from rl_tuner.envs.data import make_pool
 from rl_tuner.envs.engine import ReferenceEngine
 from rl_tuner.envs.evaluation import outputs_of, scores
 from rl_tuner.envs.group import Group
@@ -23,7 +21,6 @@ from rl_tuner.seeding import Streams, TorchStream
 from rl_tuner.trainee import Kept
 
 CPU = torch.device("cpu")
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(slots=True, eq=False)
@@ -79,10 +76,7 @@ class BatchedSeat:
         Raises:
             JobError: The job has no such split.
         """
-        data = getattr(self.job, choose("split", split, SPLITS))
-        if data is None:
-            raise JobError(f"the job has no {split} samples")
-        pool = make_pool(data, CPU, split)
+        pool = self.job.pool_to_score(split, CPU)
         with TorchStream(0):
             outputs, targets = outputs_of(self.module().cpu(), pool)
         return scores(self.job.loss_function, self.job.task, outputs, targets)

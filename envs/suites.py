@@ -10,12 +10,11 @@ import numpy as np
 
 from rl_tuner.config import choose
 from rl_tuner.envs.data import Split, split_table
-from rl_tuner.envs.jobs import TrainingJob
+from rl_tuner.envs.jobs import SPLITS, TrainingJob
 from rl_tuner.envs.models import mlp
 from rl_tuner.errors import ConfigError
 from rl_tuner.space import HYPERPARAMETERS
 
-SPLITS = ("train", "validation", "test")
 DATASETS = ("digits", "breast_cancer", "wine", "diabetes")
 SANE_LR = {"adam": 1e-3, "sgd": 3e-2}
 """A default that trains most networks, by optimizer; start values are drawn around it."""

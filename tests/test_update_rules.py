@@ -16,19 +16,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rl_tuner.envs.jobs import OPTIMIZERS
 from rl_tuner.envs.row_settings import Columns, Hyperparameters
-from rl_tuner.envs.update_rules import (
-    RULES,
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    AdamW,
-    RMSprop,
-    UpdateRule,
-    rule_of,
-)
+from rl_tuner.envs.torch_rules import rule_of
+from rl_tuner.envs.update_rules import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop, UpdateRule
 from rl_tuner.errors import ConfigError
 from rl_tuner.trainee import Trainee
+
+RULES: dict[str, UpdateRule] = {
+    "sgd": SGD(),
+    "nesterov": SGD(nesterov=True),
+    "adam": Adam(),
+    "adamw": AdamW(),
+    "rmsprop": RMSprop(),
+    "adagrad": Adagrad(),
+    "adadelta": Adadelta(),
+}
+"""The rule of each optimizer in `rl_tuner.envs.jobs.OPTIMIZERS`."""
 
 Build = Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]
 Schedule = Callable[[int], tuple[list[float], list[float], list[float]]]
