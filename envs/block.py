@@ -128,11 +128,8 @@ class Block:
             drop = Drop.of(data.rates, data.keys[k], data.offsets[k] + place)
         weights = torch.where(place < data.counts[k], 1 / data.sizes[k], 0.0)
         with torch.enable_grad():
-            views = [view.requires_grad_() for view in self.model.views(theta.detach())]
-            outputs = self.model.forward(views, data.inputs[k], drop)
-            loss, pull = self.loss(outputs.detach(), data.targets[k], weights)
-            gradients = torch.autograd.grad(outputs, views, pull)
-        return loss, torch.cat([g.flatten(1) for g in gradients], 1)
+            samples = data.inputs[k], data.targets[k]
+            return self.model.gradient(self.model.leaves(theta.detach()), self.loss, samples, weights, drop)
 
 
 def _columns(data: BlockInputs, k: int, number: int) -> Columns:

@@ -33,7 +33,7 @@ class _Stage:
         places: See `Phase.places`.
         weights: See `Phase.weights`.
         theta: Weights of each row, (R, P): part of the run's own, or a copy renewed in each round.
-        views: The parameter tensors within it, as leaves of the forward pass.
+        leaves: See `StackedModel.leaves`.
         source: Position of each row's job; None where theta is part of the run's.
         extra: Owners of the rows beyond the first n; None if there are none.
         room: Where the rows' gradients are put together, (R, P).
@@ -44,7 +44,7 @@ class _Stage:
     places: torch.Tensor
     weights: torch.Tensor
     theta: torch.Tensor
-    views: list[torch.Tensor]
+    leaves: list[torch.Tensor]
     source: torch.Tensor | None
     extra: torch.Tensor | None
     room: torch.Tensor
@@ -114,8 +114,8 @@ class Run:
             part = slice(first, first + together)
             samples = zip(*(t.unbind() for t in self._arena.gather(stage.places[part])), strict=True)
             drops = self._drop(phase, part)
-            for number, (inputs, targets) in enumerate(samples):
-                loss, gradient = self._gradient(stage, inputs, targets, drops[number] if drops else None)
+            for number, sample in enumerate(samples):
+                loss, gradient = self._gradient(stage, sample, drops[number] if drops else None)
                 losses.append(loss)
                 measured = phase.first + first + number == self._plan.rounds - 1
                 before = self._theta.clone() if measured else None
@@ -147,7 +147,7 @@ class Run:
             places=torch.from_numpy(phase.places).to(self._device),
             weights=torch.from_numpy(phase.weights).to(self._theta),
             theta=theta,
-            views=[view.requires_grad_() for view in self._model.views(theta)],
+            leaves=self._model.leaves(theta),
             source=source,
             extra=torch.from_numpy(owner[n:]).to(self._device) if len(owner) > n else None,
             room=self._room[: len(owner)] if fits else torch.empty_like(theta),
@@ -155,16 +155,15 @@ class Run:
         )
 
     def _gradient(
-        self, stage: _Stage, inputs: torch.Tensor, targets: torch.Tensor, drop: Drop | None
+        self, stage: _Stage, samples: tuple[torch.Tensor, torch.Tensor], drop: Drop | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss (n,) and gradient (n, P) of the jobs that take part, each on its own batch."""
         n = stage.jobs
         if stage.source is not None:
             torch.index_select(self._theta, 0, stage.source, out=stage.theta)
-        outputs = self._model.forward(stage.views, inputs, drop)
-        loss, pull = self._loss(outputs.detach(), targets, stage.weights)
-        gradients = torch.autograd.grad(outputs, stage.views, pull)
-        gradient = torch.cat([g.flatten(1) for g in gradients], 1, out=stage.room)
+        loss, gradient = self._model.gradient(
+            stage.leaves, self._loss, samples, stage.weights, drop, stage.room
+        )
         if stage.extra is None:
             return loss, gradient
         loss = loss[:n].index_add(0, stage.extra, loss[n:])

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from rl_tuner.envs.dropout import Drop
+from rl_tuner.envs.row_losses import RowLoss
 from rl_tuner.envs.signatures import signature
 from rl_tuner.envs.stack_check import check_stack, failing_as
 from rl_tuner.envs.stacked_layers import DROPOUTS, Builder
@@ -94,6 +95,35 @@ class StackedModel:
             Shape (R, m, ...).
         """
         return self._forward(views, inputs, dropout)
+
+    def leaves(self, theta: torch.Tensor) -> list[torch.Tensor]:
+        """`views` of a theta without history, as what `gradient` differentiates with respect to."""
+        return [view.requires_grad_() for view in self.views(theta)]
+
+    def gradient(
+        self,
+        leaves: list[torch.Tensor],
+        loss: RowLoss,
+        samples: tuple[torch.Tensor, torch.Tensor],
+        weights: torch.Tensor,
+        dropout: Drop | None,
+        out: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss of each row, shape (R,), and its gradient, shape (R, P).
+
+        Args:
+            leaves: What `leaves` gave.
+            loss: The task's loss.
+            samples: Inputs and targets, (R, m, ...) each.
+            weights: Of the samples, shape (R, m).
+            dropout: See `forward`.
+            out: Where to write the gradient; None for a new tensor.
+        """
+        inputs, targets = samples
+        outputs = self.forward(leaves, inputs, dropout)
+        losses, pull = loss(outputs.detach(), targets, weights)
+        parts = torch.autograd.grad(outputs, leaves, pull)
+        return losses, torch.cat([part.flatten(1) for part in parts], 1, out=out)
 
     def check(self, module: nn.Module, inputs: torch.Tensor) -> None:
         """Compares the stacked forward and backward pass with the plain module's on a few samples.
