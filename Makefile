@@ -9,7 +9,7 @@ TABLE_STEPS ?= 10000
 # One thread a process: networks this small only get slower on more.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test install default-policy clean
+.PHONY: demo test install default-policy base-weights clean
 
 install: $(STAMP)
 
@@ -40,6 +40,10 @@ test: $(STAMP)
 default-policy: $(STAMP)
 	$(BIN)/rl-tuner train --agent ppo --num-envs 1 --suite quick --steps 100000 --seed 0 --eval-jobs 60 --out runs/default-policy
 	cp runs/default-policy/policy.safetensors rl_tuner/policies/default.safetensors
+
+# The weights that the fine-tuning family starts from; about a quarter of a minute.
+base-weights: $(STAMP)
+	$(BIN)/python -m rl_tuner.base_weights
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

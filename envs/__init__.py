@@ -1,5 +1,16 @@
 """Training jobs as Gymnasium environments. Importing this registers ``rl_tuner/Tuning-v0``.
 
+Where jobs come from:
+
+- `jobs`: a job, anybody's model, data and optimizer; `losses` and `regularizers` by name, `weights` it starts
+  from, `phases` that follow one another in an episode, `masking` (self-supervised pretraining first);
+- `suites` (`suite_files`, `leakage`) → `families` → `job_specs`: distributions over jobs, by split;
+- `architectures` → `models`, `rating_models` (`sequence_layers`, `joint_layers`): networks by name;
+- `datasets`: data by name, from `real_tables`, `teachers`, and `*_sets` of images, sounds, texts, ratings;
+- `loaders`: users' own data, from `tables` (`table_files`, `npz_files`, `encoding`), `idx_files`,
+  `image_folders`, `wav_folders` (`class_folders`), `text_files`, `rating_files`, `remote_data` (`reading`);
+- `samples` → `data`: any of these, split, made harder (`difficulty`), scaled (`preprocessing`).
+
 One job: `tuning_env` on `engine`, the plain PyTorch loop. Many jobs, from the outside in:
 
 - `vector_env` → `slots`, `slot_rngs`, `vector_info`: episodes side by side;
@@ -12,12 +23,24 @@ One job: `tuning_env` on `engine`, the plain PyTorch loop. Many jobs, from the o
 
 import gymnasium as gym
 
-from rl_tuner.envs.jobs import TrainingJob
-from rl_tuner.envs.suites import JobFamily, JobSpec, Suite, load_suite
+from rl_tuner.envs.families import JobFamily
+from rl_tuner.envs.job_specs import JobSpec
+from rl_tuner.envs.jobs import Phase, TrainingJob
+from rl_tuner.envs.suites import Mixture, Suite, load_suite
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.envs.vector_env import VectorTuningEnv
 
-__all__ = ["JobFamily", "JobSpec", "Suite", "TrainingJob", "TuningEnv", "VectorTuningEnv", "load_suite"]
+__all__ = [
+    "JobFamily",
+    "JobSpec",
+    "Mixture",
+    "Phase",
+    "Suite",
+    "TrainingJob",
+    "TuningEnv",
+    "VectorTuningEnv",
+    "load_suite",
+]
 
 gym.register(
     id="rl_tuner/Tuning-v0",

@@ -15,7 +15,8 @@ from rl_tuner.envs.arena import Arena
 from rl_tuner.envs.data import Data, TensorPool, make_pool
 from rl_tuner.envs.engine import make_sampler
 from rl_tuner.envs.group import Group
-from rl_tuner.envs.jobs import LOSSES, TrainingJob
+from rl_tuner.envs.jobs import TrainingJob
+from rl_tuner.envs.losses import LOSSES, require_probabilities
 from rl_tuner.envs.programs import Uniform
 from rl_tuner.envs.row_losses import ROW_LOSSES
 from rl_tuner.envs.seats import CPU, BatchedSeat
@@ -65,7 +66,7 @@ class _Entry:
 class Allocator:
     """Groups, and what their jobs share: rules of optimizers, pools and arenas of samples.
 
-    A job can be batched if its loss is its task's own, its data are tensors or arrays, its optimizer has an
+    A job can be batched if its loss is one of `LOSSES`, its data are tensors or arrays, its optimizer has an
     update rule (`rule_of`), and its network can be stacked (`StackedModel`, `StackedModel.check`).
 
     What nobody uses any more is kept for a while, and bounded in number.
@@ -102,14 +103,16 @@ class Allocator:
             NotBatchedError: The job cannot be batched.
             JobError, ConfigError, DatasetError: The job cannot be built.
         """
-        task = next((name for name, loss in LOSSES.items() if job.loss_function is loss), None)
-        if task is None:
+        loss = job.loss_name
+        if loss is None:
             raise NotBatchedError("its loss is its own")
         train, validation = self._find_samples(job, "train"), self._find_samples(job, "validation")
         if train is None:
             raise JobError("a job needs training samples")
         if validation is not None and _kind(validation.pool) != _kind(train.pool):
             raise NotBatchedError("its validation samples have another shape or type than those it trains on")
+        if loss == "bce":
+            require_probabilities(*train.targets)
         model = job.build_model(streams.seed_of("init"))
         if torch.device(job.device) != CPU:
             model = model.to(CPU)
@@ -123,9 +126,9 @@ class Allocator:
         rates = np.array([layer.p for layer in dropout_layers(model)])
         if (rates >= 1).any():
             raise NotBatchedError("it has a dropout rate of 1")
-        group = self._group(model, task, [s for s in (train, validation) if s is not None])
+        group = self._group(model, loss, [s for s in (train, validation) if s is not None])
         sampler, budget = make_sampler(job, len(train.pool), streams)
-        trainee = Trainee(optimizer, model, sampler)
+        trainee = Trainee(optimizer, model, sampler, job.regularizers)
         trainee.write(dict(job.start))
         start = trainee.read()
         row = group.rows.take(
@@ -146,27 +149,27 @@ class Allocator:
             self._rules.append(rule)
         return self._rules.index(rule)
 
-    def _group(self, model: nn.Module, task: str, splits: list[_Samples]) -> Group:
-        """The group of an architecture."""
+    def _group(self, model: nn.Module, loss: str, splits: list[_Samples]) -> Group:
+        """The group of an architecture and a loss."""
         kind = _kind(splits[0].pool)
-        key = (signature(model), task, kind)
+        key = (signature(model), loss, kind)
         if key in self._refused:
             raise NotBatchedError(self._refused[key])
         entry = self._groups.get(key)
         if entry is None:
-            entry = self._make_group(key, model, task, splits[0].pool)
-        if task == "classification":
+            entry = self._make_group(key, model, loss, splits[0].pool)
+        if loss == "cross_entropy":
             for samples in splits:
                 _require_classes(samples, entry.classes)
         return entry.group
 
-    def _make_group(self, key: Hashable, model: nn.Module, task: str, pool: TensorPool) -> _Entry:
+    def _make_group(self, key: Hashable, model: nn.Module, loss: str, pool: TensorPool) -> _Entry:
         few = TensorPool(pool.inputs[:3].to(self.device), torch.zeros_like(pool.targets[:3]).to(self.device))
         there = model if self.device == CPU else copy.deepcopy(model).to(self.device)
         try:
             stacked = StackedModel(there)
             stacked.check(there, few.inputs)
-            outputs = _checked_outputs(stacked, there, task, few)
+            outputs = _checked_outputs(stacked, there, loss, few)
         except JobError as error:
             if len(self._refused) >= REFUSED:
                 self._refused.clear()
@@ -174,7 +177,7 @@ class Allocator:
             raise NotBatchedError(str(error)) from error
         self._drop_idle()
         arena = self._arenas.setdefault(_kind(pool), Arena(pool, self.device))
-        group = Group(stacked, task, arena, self._rules, self.device, self._uniform)
+        group = Group(stacked, loss, arena, self._rules, self.device, self._uniform)
         self._groups[key] = _Entry(group, model, outputs.shape[1] if outputs.ndim > 1 else 1)
         return self._groups[key]
 
@@ -222,8 +225,8 @@ def _require_classes(samples: _Samples, classes: float) -> None:
         raise JobError(f"the targets go up to class {greatest:g}, the model has {classes:g} classes, from 0")
 
 
-def _checked_outputs(stacked: StackedModel, model: nn.Module, task: str, pool: TensorPool) -> torch.Tensor:
-    """A row's outputs on some samples, whose loss as computed by rows was found to be that of the task.
+def _checked_outputs(stacked: StackedModel, model: nn.Module, loss: str, pool: TensorPool) -> torch.Tensor:
+    """A row's outputs on some samples, whose loss as computed by rows was found to be the plain one.
 
     Raises:
         JobError: It is not.
@@ -233,12 +236,12 @@ def _checked_outputs(stacked: StackedModel, model: nn.Module, task: str, pool: T
     weights = torch.full((1, len(pool)), 1 / len(pool), dtype=outputs.dtype, device=outputs.device)
     plain = outputs[0].clone().requires_grad_()
     try:
-        loss, pull = ROW_LOSSES[task](outputs, pool.targets[None], weights)
-        expected = LOSSES[task](plain, pool.targets)
+        found, pull = ROW_LOSSES[loss](outputs, pool.targets[None], weights)
+        expected = LOSSES[loss](plain, pool.targets)
         (gradient,) = torch.autograd.grad(expected, plain)
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
         raise JobError(f"its loss fails on its targets: {str(error).splitlines()[0]}") from error
-    alike = ((loss[0], expected), (pull[0], gradient))
+    alike = ((found[0], expected), (pull[0], gradient))
     if any(a.dtype != b.dtype or not torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in alike):
         raise JobError("its loss differs when it is computed by rows")
     return plain

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 
 from rl_tuner.envs.dropout import Drop
-from rl_tuner.envs.row_losses import RowLoss
+from rl_tuner.envs.regularizers import RowRegularizers
+from rl_tuner.envs.row_losses import RowLoss, smoothed
 from rl_tuner.envs.row_settings import Columns, Hyperparameters
 from rl_tuner.envs.stacked import StackedModel
 from rl_tuner.envs.update_rules import UpdateRule
@@ -48,6 +49,7 @@ class BlockInputs(NamedTuple):
         keys: Dropout's key of the update, shape (K, C), int32.
         offsets: Place of the first sample in its batch, shape (K, C, 1), int32.
         rates: Dropout rates, shape (C, L).
+        regularizers: See `RowRegularizers.of`, shape (4, C, 1).
     """
 
     inputs: Tensor
@@ -61,6 +63,7 @@ class BlockInputs(NamedTuple):
     keys: Tensor
     offsets: Tensor
     rates: Tensor
+    regularizers: Tensor
 
 
 class BlockOutputs(NamedTuple):
@@ -68,7 +71,7 @@ class BlockOutputs(NamedTuple):
 
     Attributes:
         losses: Weighted losses of the ticks, shape (K, C): a batch's loss is the sum over its ticks.
-        gradient: Gradients of the batch that the last tick ends, shape (C, P).
+        gradient: Gradients of the batch that the last tick ends, regularized, shape (C, P).
         before: Parameters before the last tick, shape (C, P).
     """
 
@@ -83,17 +86,17 @@ class Block:
 
     Attributes:
         model: The architecture.
-        loss: The task's loss.
+        loss: The loss.
         rules: The optimizers that some job may have.
         accumulates: Whether some batch may take more than one tick.
-        drops: Whether anything may be dropped.
+        uses: Which of dropout and the regularizers some job may use: see `used_in`.
     """
 
     model: StackedModel
     loss: RowLoss
     rules: tuple[UpdateRule, ...]
     accumulates: bool
-    drops: bool
+    uses: frozenset[str]
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Runs the ticks.
@@ -105,31 +108,38 @@ class Block:
             Those of `BlockOutputs`.
         """
         state, data = BlockState(*tensors[:4]), BlockInputs(*tensors[4:])
+        regularizers = RowRegularizers.of(data.regularizers, self.uses)
+        loss_function = (
+            self.loss if regularizers.label_smoothing is None else smoothed(regularizers.label_smoothing)
+        )
         losses, last = [], len(data.inputs) - 1
         before = state.theta
         for k in range(last + 1):
             if k == last:
                 before = state.theta.clone()
-            loss, gradient = self._gradient(state.theta, data, k)
+            loss, gradient = self._gradient(state.theta, data, k, loss_function)
             losses.append(loss)
             if self.accumulates:
                 # Chosen, not multiplied: what an idle tick left there may be no number.
                 gradient = torch.where(data.starts[k], gradient, state.gradient + gradient)
                 state.gradient.copy_(gradient)
+            if regularizers.act:
+                gradient = gradient.clone()  # what is summed up further stays the loss's
+                regularizers.apply(gradient, state.theta, torch.empty_like(gradient))
             for number, rule in enumerate(self.rules):
                 _update(rule, state, gradient, _columns(data, k, number), data.updates[k, number])
         return torch.stack(losses), gradient, before
 
-    def _gradient(self, theta: Tensor, data: BlockInputs, k: int) -> tuple[Tensor, Tensor]:
+    def _gradient(self, theta: Tensor, data: BlockInputs, k: int, loss: RowLoss) -> tuple[Tensor, Tensor]:
         """Losses (C,) and gradients (C, P) of a tick."""
         drop = None
         place = torch.arange(data.targets.shape[2], dtype=torch.int32, device=theta.device)
-        if self.drops:
+        if "dropout" in self.uses:
             drop = Drop.of(data.rates, data.keys[k], data.offsets[k] + place)
         weights = torch.where(place < data.counts[k], 1 / data.sizes[k], 0.0)
         with torch.enable_grad():
             samples = data.inputs[k], data.targets[k]
-            return self.model.gradient(self.model.leaves(theta.detach()), self.loss, samples, weights, drop)
+            return self.model.gradient(self.model.leaves(theta.detach()), loss, samples, weights, drop)
 
 
 def _columns(data: BlockInputs, k: int, number: int) -> Columns:

@@ -1,4 +1,4 @@
-"""Data pools: a split's samples, kept once in memory and indexed, and how they are split."""
+"""Data pools: a split's samples, kept once in memory and indexed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
-from rl_tuner.config import require_range
-from rl_tuner.envs.preprocessing import Preprocessing, fit, require_numbers
+from rl_tuner.envs.preprocessing import Preprocessing
 from rl_tuner.errors import DatasetError
 
 Samples: TypeAlias = "torch.Tensor | NDArray[Any]"
@@ -121,22 +120,48 @@ def _tensor(part: Samples) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class DataShape:
+    """What a network must know of its data.
+
+    Attributes:
+        kind: One of `rl_tuner.envs.samples.KINDS`.
+        sample: A sample's natural shape: (d,) of a table, (C, H, W) of an image, (channels, length) of a
+            sound, (T,) of tokens, (2,) of ratings.
+        outputs: Number of classes; 1 for a regression.
+        vocabulary: Tokens are 0 … V - 1: (V,). Ratings: (users, items). Else ().
+        every_position: Whether each position of a sequence has a target, (n, T); the outputs are then
+            (n, classes, T).
+    """
+
+    kind: str
+    sample: tuple[int, ...]
+    outputs: int
+    vocabulary: tuple[int, ...] = ()
+    every_position: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
-    """One table, split and scaled: pairs (inputs (n, d) float32, targets (n,)).
+    """Samples split and scaled: pairs (inputs (n, ...), targets (n, ...)).
+
+    Inputs are float32 rows (n, d), those of images and sounds flattened, or int64: tokens (n, T), ratings
+    (n, 2).
 
     Attributes:
         train: What is trained on; scaling and imputation were fitted here and only here.
         validation: What decisions, the best model and early stopping look at.
         test: What nothing looks at before the end.
+        shape: What a network must know.
         classes: Number of classes; 0 for regression.
-        preprocessing: What the columns went through; a saved model needs it.
+        preprocessing: What raw rows and targets went through, a saved model needs it; None for tokens.
     """
 
     train: tuple[torch.Tensor, torch.Tensor]
     validation: tuple[torch.Tensor, torch.Tensor]
     test: tuple[torch.Tensor, torch.Tensor]
+    shape: DataShape
     classes: int
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
 
     @property
     def features(self) -> int:
@@ -148,69 +173,7 @@ class Split:
         """The task: "classification" or "regression"."""
         return "classification" if self.classes else "regression"
 
-
-def split_table(
-    inputs: NDArray[Any],
-    targets: NDArray[Any],
-    *,
-    classes: int,
-    seed: int,
-    validation: float = 0.2,
-    test: float = 0.2,
-    impute: bool = False,
-) -> Split:
-    """Splits a table into train, validation and test, and scales it by the train part.
-
-    Inputs, and the targets of a regression, are standardized with the train part's mean and deviation.
-    Classification is stratified where every class has enough samples for it.
-
-    Args:
-        inputs: Shape (n, d), finite numbers; NaN too with `impute`.
-        targets: Shape (n,): class numbers from 0, or finite numbers.
-        classes: Number of classes; 0 for regression.
-        seed: Of the shuffle.
-        validation: Share of all samples, in (0, 1).
-        test: Share of all samples, in (0, 1).
-        impute: Fill missing inputs with the train part's median of their column.
-
-    Raises:
-        ConfigError: A share is out of range.
-        DatasetError: Fewer samples than three splits need, or inputs that are not finite.
-    """
-    require_range("validation + test", validation + test, 0, 0.9, above=True)
-    require_range("validation", validation, 0, above=True)
-    require_range("test", test, 0, above=True)
-    require_numbers(inputs, (), impute=impute)
-    rest, test_rows = _hold_out(np.arange(len(targets)), targets, classes, test, seed)
-    train_rows, val_rows = _hold_out(rest, targets, classes, validation, seed)
-    fitted = fit(inputs[train_rows], None if classes else targets[train_rows], impute=impute)
-
-    def part(rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        truth = targets[rows]
-        return fitted.inputs(inputs[rows]), (
-            torch.from_numpy(truth.astype(np.int64)) if classes else fitted.targets(truth)
-        )
-
-    return Split(part(train_rows), part(val_rows), part(test_rows), classes, fitted)
-
-
-def _hold_out(
-    rows: NDArray[np.int64], targets: NDArray[Any], classes: int, share: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows that are left, and those held out: a share of all samples, at least one."""
-    from sklearn.model_selection import train_test_split
-
-    held = max(1, round(len(targets) * share))
-    if len(rows) - held < 2:
-        raise DatasetError(f"{len(targets)} samples are too few for train, validation and test parts")
-    strata = _strata(targets[rows], classes, held, len(rows))
-    left, out = train_test_split(rows, test_size=held, random_state=seed, stratify=strata)
-    return left, out
-
-
-def _strata(targets: NDArray[Any], classes: int, held: int, n: int) -> NDArray[Any] | None:
-    """The targets if they can be stratified: two of each class, and room for each on both sides."""
-    if not classes:
-        return None
-    counts = np.unique(targets, return_counts=True)[1]
-    return targets if counts.min() >= 2 and min(held, n - held) >= len(counts) else None
+    @property
+    def nbytes(self) -> int:
+        """Memory of all parts, in bytes."""
+        return sum(t.nbytes for part in (self.train, self.validation, self.test) for t in part)

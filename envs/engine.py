@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_tuner.envs.data import Pool
+from rl_tuner.envs.data import TensorPool
 from rl_tuner.envs.evaluation import mean_loss, outputs_of, scores
 from rl_tuner.envs.jobs import TrainingJob
+from rl_tuner.envs.losses import require_probabilities
+from rl_tuner.envs.regularizers import Regularizers
 from rl_tuner.errors import JobError
 from rl_tuner.history import Interval
 from rl_tuner.meter import Meter
@@ -48,9 +50,13 @@ class ReferenceEngine:
         if train is None:
             raise JobError("a job needs training samples")
         self._train, self._validation = train, job.pool("validation")
+        if job.loss_name == "bce" and isinstance(train, TensorPool):
+            require_probabilities(float(train.targets.min()), float(train.targets.max()))
         self.sampler, self.budget = make_sampler(job, len(train), streams)
-        self.trainee = Trainee(self.optimizer, self.model, self.sampler)
+        regularizers = job.regularizers
+        self.trainee = Trainee(self.optimizer, self.model, self.sampler, regularizers)
         self.trainee.write(dict(job.start))
+        self._regularizers = Regularizers(_parameters(self.optimizer), regularizers) if regularizers else None
         self._loss = job.loss_function
         self._meter = Meter(self.optimizer)
         self._zero_grad = _zero_grad(self.optimizer)
@@ -73,13 +79,18 @@ class ReferenceEngine:
             raise JobError(f"the job's budget of {self.budget} samples is spent")
         model, optimizer, meter = self.model, self.optimizer, self._meter
         zero_grad, on_cpu = self._zero_grad, self._device.type == "cpu"
+        regularizers = self._regularizers
         model.train()
         with self._dropout:
             for inputs, targets in self._batches(end):
                 size = len(targets)
                 zero_grad()
-                loss = self._loss(model(inputs), targets)
-                loss.backward()  # type: ignore[no-untyped-call]
+                outputs = model(inputs)
+                loss = self._loss(outputs, targets)
+                if regularizers is None:
+                    loss.backward()  # type: ignore[no-untyped-call]
+                else:
+                    regularizers.backward(loss, outputs, targets)
                 self.used += size
                 if self.used >= end:
                     meter.before_step()
@@ -103,7 +114,8 @@ class ReferenceEngine:
         """Mean validation loss, counted in `val_samples`; inf if not finite, NaN without validation."""
         if self._validation is None:
             return float("nan")
-        loss = mean_loss(self._loss, *self._outputs(self._validation))
+        with self._evaluating():
+            loss = mean_loss(self._loss, outputs_of(self.model, self._validation))
         self.val_samples += len(self._validation)
         return loss if np.isfinite(loss) else float("inf")
 
@@ -113,16 +125,17 @@ class ReferenceEngine:
         Raises:
             JobError: The job has no such split.
         """
-        return scores(self._loss, self.job.task, *self._outputs(self.job.pool_to_score(split)))
+        pool = self.job.pool_to_score(split)
+        with self._evaluating():
+            return scores(self._loss, self.job.task, outputs_of(self.model, pool))
 
-    def _outputs(self, pool: Pool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Outputs and targets over a pool, batch by batch, in evaluation mode (`advance` leaves it again).
+    def _evaluating(self) -> TorchStream:
+        """The stream to evaluate in: datasets that transform at random draw alike each time.
 
-        A dataset may transform at random: it draws alike each time, and never moves training's stream.
+        Training's stream is never moved. The model is left in evaluation mode, which `advance` ends.
         """
         self._evaluation.set_state(self._evaluation_start)
-        with self._evaluation:
-            return outputs_of(self.model, pool)
+        return self._evaluation
 
     def get_state(self) -> dict[str, Any]:
         """Model, optimizer, gradients, sampler and generators, copied; `set_state` continues from it."""
@@ -151,11 +164,15 @@ class ReferenceEngine:
         self.used, self.val_samples = state["used"], state["val_samples"]
 
 
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
 def _zero_grad(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """What `optimizer.zero_grad` does, without its profiler range, which costs 5 % of a small update."""
     if type(optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
         return optimizer.zero_grad
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = _parameters(optimizer)
 
     def clear() -> None:
         for p in parameters:

@@ -34,11 +34,11 @@ EVALUATION_SAMPLES = 8192
 
 
 class Group:
-    """Trains jobs of one architecture, task and kind of data, a row each.
+    """Trains jobs of one architecture, loss and kind of data, a row each.
 
     Args:
         model: The architecture, on the device.
-        task: "classification" or "regression".
+        loss: A name of `ROW_LOSSES`.
         arena: Where the samples are.
         rules: The optimizers' rules by number; the list may grow.
         device: Where the tensors are.
@@ -46,13 +46,13 @@ class Group:
 
     Attributes:
         rows: What each job's training changes.
-        loss: The task's loss.
+        loss: The loss by rows.
     """
 
     def __init__(
         self,
         model: StackedModel,
-        task: str,
+        loss: str,
         arena: Arena,
         rules: Sequence[UpdateRule],
         device: torch.device,
@@ -60,7 +60,7 @@ class Group:
     ) -> None:
         self.model, self.arena, self.rules = model, arena, rules
         self.rows = Rows(model.width, model.dropouts, model.dtype, device)
-        self.loss = ROW_LOSSES[task]
+        self.loss = ROW_LOSSES[loss]
         self._device = device
         self._programs = None if uniform is None else Programs(model, self.loss, rules, uniform)
 

@@ -13,6 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from rl_tuner.envs.joint_layers import Dot, Offset, Total
+from rl_tuner.envs.sequence_layers import ClassesFirst, Last, Mean, Positions, require_positions
+
 Leaf: TypeAlias = Callable[[torch.Tensor, Any, Any], torch.Tensor]
 """(inputs (R, m, ...), stacked weight or None, stacked bias or None) → outputs (R, m, ...)."""
 Rule: TypeAlias = Callable[[Any], Leaf | None]
@@ -26,6 +29,8 @@ def leaf_rule(module: nn.Module) -> Leaf | None:
 
 
 def _elementwise(module: nn.Module) -> Leaf:
+    """Of a layer to which it is all the same how many dimensions stand in front."""
+
     def leaf(x: torch.Tensor, _weight: None, _bias: None) -> torch.Tensor:
         out: torch.Tensor = module(x)
         return out
@@ -62,30 +67,39 @@ def _channels_split(x: torch.Tensor, rows: int) -> torch.Tensor:
     return torch.unflatten(x, 1, (rows, -1)).transpose(0, 1)
 
 
-def _pooling(module: nn.Module) -> Leaf | None:
-    if getattr(module, "return_indices", False):
-        return None
+def _pooling(dims: int) -> Rule:
+    """The rule of layers that pool over the last one or two dimensions."""
 
-    def leaf(x: torch.Tensor, _weight: None, _bias: None) -> torch.Tensor:
-        if x.ndim == 5:
-            return _channels_split(module(_channels_joined(x)), len(x))
-        return torch.unflatten(module(x.flatten(0, 1)), 0, x.shape[:2])  # samples without channels
+    def rule(module: nn.Module) -> Leaf | None:
+        if getattr(module, "return_indices", False):
+            return None
 
-    return leaf
+        def leaf(x: torch.Tensor, _weight: None, _bias: None) -> torch.Tensor:
+            if x.ndim == dims + 3:
+                return _channels_split(module(_channels_joined(x)), len(x))
+            return torch.unflatten(module(x.flatten(0, 1)), 0, x.shape[:2])  # samples without channels
+
+        return leaf
+
+    return rule
 
 
-def _conv2d(module: nn.Conv2d) -> Leaf | None:
-    """One convolution in which each row is a group of channels."""
-    if module.padding_mode != "zeros":
-        return None
-    stride, padding, dilation, groups = module.stride, module.padding, module.dilation, module.groups
+def _conv(convolve: Callable[..., torch.Tensor]) -> Rule:
+    """The rule of convolutions: a single one in which each row is a group of channels."""
 
-    def leaf(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        rows, w, b = len(x), weight.flatten(0, 1), None if bias is None else bias.flatten()
-        out = functional.conv2d(_channels_joined(x), w, b, stride, padding, dilation, rows * groups)
-        return _channels_split(out, rows)
+    def rule(module: nn.Conv1d | nn.Conv2d) -> Leaf | None:
+        if module.padding_mode != "zeros":
+            return None
+        stride, padding, dilation, groups = module.stride, module.padding, module.dilation, module.groups
 
-    return leaf
+        def leaf(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            rows, w, b = len(x), weight.flatten(0, 1), None if bias is None else bias.flatten()
+            out = convolve(_channels_joined(x), w, b, stride, padding, dilation, rows * groups)
+            return _channels_split(out, rows)
+
+        return leaf
+
+    return rule
 
 
 def _group_norm(module: nn.GroupNorm) -> Leaf:
@@ -132,6 +146,18 @@ def _embedding(module: nn.Embedding) -> Leaf | None:
     return leaf
 
 
+def _positions(_module: Positions) -> Leaf:
+    def leaf(x: torch.Tensor, weight: torch.Tensor, _bias: None) -> torch.Tensor:
+        require_positions(x, weight)
+        return x + weight[:, None, : x.shape[-2]]
+
+    return leaf
+
+
+def _offset(_module: Offset) -> Leaf:
+    return lambda x, _weight, bias: x + bias.view(-1, *([1] * (x.ndim - 1)))
+
+
 def _flatten(module: nn.Flatten) -> Leaf:
     start, end = (d + 1 if d >= 0 else d for d in (module.start_dim, module.end_dim))
     return lambda x, _weight, _bias: x.flatten(start, end)
@@ -156,14 +182,25 @@ _RULES: dict[type[nn.Module], Rule] = {
     nn.Sigmoid: _elementwise,
     nn.Softplus: _elementwise,
     nn.Hardtanh: _elementwise,
-    nn.MaxPool2d: _pooling,
-    nn.AvgPool2d: _pooling,
-    nn.AdaptiveAvgPool2d: _pooling,
+    nn.MaxPool1d: _pooling(1),
+    nn.AvgPool1d: _pooling(1),
+    nn.AdaptiveAvgPool1d: _pooling(1),
+    nn.MaxPool2d: _pooling(2),
+    nn.AvgPool2d: _pooling(2),
+    nn.AdaptiveAvgPool2d: _pooling(2),
     nn.Linear: _linear,
-    nn.Conv2d: _conv2d,
+    nn.Conv1d: _conv(functional.conv1d),
+    nn.Conv2d: _conv(functional.conv2d),
     nn.GroupNorm: _group_norm,
     nn.LayerNorm: _layer_norm,
     nn.Embedding: _embedding,
     nn.Flatten: _flatten,
     nn.Unflatten: _unflatten,
+    Positions: _positions,
+    Last: _elementwise,
+    Mean: _elementwise,
+    ClassesFirst: _elementwise,
+    Dot: _elementwise,
+    Total: _elementwise,
+    Offset: _offset,
 }

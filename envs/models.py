@@ -9,24 +9,20 @@ Every shape also runs as many stacked copies in one program (`rl_tuner.envs.stac
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
 from rl_tuner.config import choose, require_counts, require_range
-from rl_tuner.envs.sequence_layers import (
-    GRU,
-    Attention,
-    ClassesFirst,
-    Last,
-    Mean,
-    Positions,
-    Residual,
-)
+from rl_tuner.envs.joint_layers import Residual
+from rl_tuner.envs.sequence_layers import GRU, Attention, ClassesFirst, Last, Mean, Positions
 from rl_tuner.errors import ConfigError
 
 NORMS = ("group", "layer", "none")
 SMALLEST_POOLED = 4
 """Images are halved while both sides have so many pixels."""
+SMALLEST_QUARTERED, FIRST_KERNEL = 16, 16
+"""Signals are quartered while they have so many samples; and the kernel of the first layer that does it."""
 MOST_GROUPS, GROUP_CHANNELS = 32, 4
 """At most 32 groups (Wu and He 2018, Group Normalization), of at least 4 channels where there are as many."""
 
@@ -43,29 +39,8 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, dropout: float | None 
     Raises:
         ConfigError: A number is out of range.
     """
-    require_counts({"inputs": inputs, "outputs": outputs, **_numbered("hidden", hidden)})
-    layers: list[nn.Module] = []
-    width = inputs
-    for units in hidden:
-        layers += [nn.Linear(width, units), nn.ReLU(), *_dropout(dropout)]
-        width = units
-    return nn.Sequential(*layers, *_head(width, outputs))
-
-
-def digits_cnn(classes: int = 10, dropout: float = 0.0) -> nn.Sequential:
-    """A small convolutional network for 8×8 images given as rows of 64 numbers."""
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 8, 8)),
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(dropout),
-        nn.Linear(128, classes),
-    )
+    require_counts({"inputs": inputs, "outputs": outputs})
+    return nn.Sequential(*hidden_layers(inputs, hidden, dropout), *_head([inputs, *hidden][-1], outputs))
 
 
 def cnn(
@@ -92,19 +67,63 @@ def cnn(
     choose("norm", norm, NORMS)
     if len(image) != 3:
         raise ConfigError(f"image must be channels, height and width, got {tuple(image)}")
-    require_counts({"outputs": outputs, **_numbered("image", image), **_numbered("channels", channels)})
+    require_counts({"outputs": outputs, **numbered("image", image), **numbered("channels", channels)})
     before, height, width = image
     layers: list[nn.Module] = [nn.Flatten(), nn.Unflatten(1, tuple(image))]  # so rows and images both fit
     for count in channels:
-        layers.append(nn.Conv2d(before, count, 3, padding=1))
-        if norm != "none":
-            layers.append(nn.GroupNorm(_groups(count) if norm == "group" else 1, count))
-        layers.append(nn.ReLU())
+        layers += [nn.Conv2d(before, count, 3, padding=1), *_norm(norm, count), nn.ReLU()]
         if min(height, width) >= SMALLEST_POOLED:
             layers.append(nn.MaxPool2d(2))
             height, width = height // 2, width // 2
         before = count
-    return nn.Sequential(*layers, nn.Flatten(), *_dropout(dropout), *_head(before * height * width, outputs))
+    layers += [nn.Flatten(), *dropout_of(dropout)]
+    return nn.Sequential(*layers, *_head(before * height * width, outputs))
+
+
+def conv1d(
+    signal: tuple[int, int],
+    channels: Sequence[int],
+    outputs: int,
+    norm: str = "group",
+    dropout: float | None = None,
+) -> nn.Sequential:
+    """A convolutional network on signals: as `cnn`, but a wide first kernel takes strides of 4.
+
+    After Dai et al. 2017, Very Deep Convolutional Neural Networks for Raw Waveforms: first a kernel wide
+    enough to see a tone in strides of 4, then kernels of 3, each followed by max pooling over 4.
+    Inputs are signals of shape (n, channels, length), or the same numbers as rows.
+
+    Args:
+        signal: Channels and length of a signal.
+        channels: Channels of each block; a signal is quartered where it still has 16 samples or more: by
+            the first block's strides, and after each block. One shorter than 16 has a first kernel of 3.
+        outputs: Classes, outputs of shape (n, classes); 1 gives shape (n,), for regression.
+        norm: "group", "layer" (one group: over channels and length) or "none".
+        dropout: Rate before the linear layer, in [0, 1); None builds no dropout layer.
+
+    Raises:
+        ConfigError: A number is out of range, or `norm` is unknown.
+    """
+    choose("norm", norm, NORMS)
+    if len(signal) != 2:
+        raise ConfigError(f"signal must be channels and length, got {tuple(signal)}")
+    require_counts({"outputs": outputs, **numbered("signal", signal), **numbered("channels", channels)})
+    before, length = signal
+    layers: list[nn.Module] = [nn.Flatten(), nn.Unflatten(1, tuple(signal))]
+    for number, count in enumerate(channels):
+        if number == 0 and length >= SMALLEST_QUARTERED:
+            layers.append(nn.Conv1d(before, count, FIRST_KERNEL, stride=4, padding=FIRST_KERNEL // 2 - 2))
+            length //= 4
+        else:
+            layers.append(nn.Conv1d(before, count, 3, padding=1))
+        layers += _norm(norm, count)
+        if length >= SMALLEST_QUARTERED:
+            layers.append(nn.MaxPool1d(4))
+            length //= 4
+        layers.append(nn.ReLU())  # the same before pooling, and dearer
+        before = count
+    layers += [nn.Flatten(), *dropout_of(dropout)]
+    return nn.Sequential(*layers, *_head(before * length, outputs))
 
 
 def gru(
@@ -134,7 +153,7 @@ def gru(
     layers: list[nn.Module] = [nn.Embedding(vocabulary, width), GRU(width, hidden)]
     if not predict_all:
         layers.append(Last())
-    return nn.Sequential(*layers, *_dropout(dropout), *_head(hidden, outputs, predict_all))
+    return nn.Sequential(*layers, *dropout_of(dropout), *_head(hidden, outputs, predict_all))
 
 
 def transformer(
@@ -170,11 +189,12 @@ def transformer(
     """
     require_counts({"vocabulary": vocabulary, "length": length, "outputs": outputs})
     require_counts({"width": width, "heads": heads, "layers": layers})
-    blocks: list[nn.Module] = [nn.Embedding(vocabulary, width), Positions(length, width), *_dropout(dropout)]
+    blocks: list[nn.Module] = [nn.Embedding(vocabulary, width), Positions(length, width)]
+    blocks += dropout_of(dropout)
     for _ in range(layers):
-        attend = [nn.LayerNorm(width), Attention(width, heads, causal), *_dropout(dropout)]
+        attend = [nn.LayerNorm(width), Attention(width, heads, causal), *dropout_of(dropout)]
         feed = [nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)]
-        blocks += [Residual(*attend), Residual(*feed, *_dropout(dropout))]
+        blocks += [Residual(*attend), Residual(*feed, *dropout_of(dropout))]
     blocks.append(nn.LayerNorm(width))
     if not predict_all:
         blocks.append(Last() if causal else Mean())
@@ -189,8 +209,38 @@ def _head(width: int, outputs: int, every_position: bool = False) -> list[nn.Mod
     return [linear, nn.Flatten(0)] if outputs == 1 else [linear]
 
 
-def _dropout(rate: float | None) -> list[nn.Module]:
+def hidden_layers(inputs: int, hidden: Sequence[int], dropout: float | None) -> list[nn.Module]:
+    """The layers of an MLP before the last one.
+
+    Args:
+        inputs: See `mlp`, as `hidden` and `dropout`.
+        hidden: See `mlp`.
+        dropout: See `mlp`.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+    require_counts(numbered("hidden", hidden))
+    layers: list[nn.Module] = []
+    for before, units in pairwise([inputs, *hidden]):
+        layers += [nn.Linear(before, units), nn.ReLU(), *dropout_of(dropout)]
+    return layers
+
+
+def dropout_of(rate: float | None) -> list[nn.Module]:
+    """A dropout layer, or none for None.
+
+    Raises:
+        ConfigError: The rate is not in [0, 1).
+    """
     return [] if rate is None else [nn.Dropout(require_range("dropout", rate, 0, 1 - 1e-9))]
+
+
+def _norm(norm: str, channels: int) -> list[nn.Module]:
+    """The norm after a convolution; see `NORMS`."""
+    if norm == "none":
+        return []
+    return [nn.GroupNorm(_groups(channels) if norm == "group" else 1, channels)]
 
 
 def _groups(channels: int) -> int:
@@ -199,5 +249,6 @@ def _groups(channels: int) -> int:
     return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
 
 
-def _numbered(name: str, values: Sequence[int]) -> dict[str, int]:
+def numbered(name: str, values: Sequence[int]) -> dict[str, int]:
+    """Values by the names that messages call them, as `require_counts` wants them."""
     return {f"{name}[{i}]": value for i, value in enumerate(values)}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rl_tuner.envs.encoding import Rows, encode_rows
 from rl_tuner.errors import DatasetError
 
 
@@ -20,13 +21,15 @@ class Preprocessing:
     It is plain numbers and names, so that `rl_tuner.config.to_dict` and `from_dict` carry it with a model.
 
     Attributes:
-        mean: The train part's mean of each of the d input columns.
-        scale: Its standard deviation; 1 for constant columns.
+        mean: The train part's mean of each of the d input columns; a single one if all share it.
+        scale: Its standard deviation, likewise; 1 for constant columns.
         fill: The train part's median, put in for missing values; empty if none are accepted.
         target_mean: Mean of a regression's targets; 0 for classification.
         target_scale: Their standard deviation; 1 for classification.
         columns: Names of the input columns; empty if they have none.
         classes: Class names by class number; empty for regression, or if they have none.
+        pooled: The number of columns d where all share one mean and one deviation (a large picture's millions
+            would not fit into a model file's header); 0 where each has its own.
     """
 
     mean: tuple[float, ...]
@@ -36,6 +39,7 @@ class Preprocessing:
     target_scale: float = 1.0
     columns: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    pooled: int = 0
 
     def inputs(self, raw: NDArray[Any]) -> torch.Tensor:
         """The model's inputs, shape (n, d), float32.
@@ -47,14 +51,24 @@ class Preprocessing:
             DatasetError: Another number of columns, values that are not finite, or missing ones where
                 imputation was not fitted.
         """
-        if raw.ndim != 2 or raw.shape[1] != len(self.mean):
-            raise DatasetError(
-                f"the inputs have shape {raw.shape}, the preprocessing is of {len(self.mean)} columns"
-            )
+        d = self.pooled or len(self.mean)
+        if raw.ndim != 2 or raw.shape[1] != d:
+            raise DatasetError(f"the inputs have shape {raw.shape}, the preprocessing is of {d} columns")
         require_numbers(raw, self.columns, impute=bool(self.fill))
         filled = np.where(np.isnan(raw), self.fill, raw) if self.fill else raw
         scaled = (filled - np.array(self.mean)) / np.array(self.scale)
         return torch.from_numpy(scaled.astype(np.float32))
+
+    def raw(self, table: Rows) -> NDArray[np.float64]:
+        """New rows of a table, columns by name, as `inputs` takes them: columns of text are encoded.
+
+        Args:
+            table: See `rl_tuner.envs.encoding.encode_rows`; a pandas frame fits.
+
+        Raises:
+            DatasetError: A column is missing or holds no numbers where it must.
+        """
+        return encode_rows(self.columns, table)
 
     def targets(self, raw: NDArray[Any]) -> torch.Tensor:
         """A regression's targets on the model's scale, shape (n,), float32."""
@@ -73,7 +87,9 @@ class Preprocessing:
         return np.asarray(values * self.target_scale + self.target_mean)
 
 
-def fit(inputs: NDArray[Any], targets: NDArray[Any] | None, *, impute: bool) -> Preprocessing:
+def fit(
+    inputs: NDArray[Any], targets: NDArray[Any] | None, *, impute: bool, pooled: bool = False
+) -> Preprocessing:
     """Fits a `Preprocessing` on a train part.
 
     Args:
@@ -81,6 +97,7 @@ def fit(inputs: NDArray[Any], targets: NDArray[Any] | None, *, impute: bool) -> 
         targets: Shape (n,) for a regression, None for a classification.
         impute: Whether missing values are accepted, now and later; a column without any value is filled
             with 0.
+        pooled: Take one mean and one deviation for all columns: of pixels, and of a sound's samples.
     """
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
@@ -90,14 +107,20 @@ def fit(inputs: NDArray[Any], targets: NDArray[Any] | None, *, impute: bool) -> 
         imputer = SimpleImputer(strategy="median", keep_empty_features=True)
         inputs = imputer.fit_transform(np.asarray(inputs, np.float64))
         fill = tuple(imputer.statistics_.tolist())
-    scaler = StandardScaler().fit(inputs)
+    d = inputs.shape[1]
+    if pooled:
+        mean, scale = [float(inputs.mean())], [float(inputs.std()) or 1.0]
+    elif d:
+        scaler = StandardScaler().fit(inputs)
+        mean, scale = scaler.mean_.tolist(), scaler.scale_.tolist()
+    else:
+        mean, scale = [], []
     target_mean, target_scale = 0.0, 1.0
     if targets is not None:
         target = StandardScaler().fit(targets.reshape(-1, 1))
         target_mean, target_scale = float(target.mean_[0]), float(target.scale_[0])
-    return Preprocessing(
-        tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist()), fill, target_mean, target_scale
-    )
+    common = d if pooled else 0
+    return Preprocessing(tuple(mean), tuple(scale), fill, target_mean, target_scale, pooled=common)
 
 
 def require_numbers(inputs: NDArray[Any], columns: Sequence[str], *, impute: bool) -> None:

@@ -51,14 +51,14 @@ class Programs:
 
     Args:
         model: The architecture.
-        loss: The task's loss.
+        loss: The loss.
         rules: The optimizers' rules by number; the list may grow.
         uniform: Their sizes.
 
     Attributes:
         kinds: Numbers of the rules that a program serves: all that some job had, or, where these are more
             than `MANY_KINDS`, those that jobs had when the last new one came.
-        drops: Whether some job dropped anything.
+        uses: Which of dropout and the regularizers some job used: see `rl_tuner.envs.regularizers.used_in`.
     """
 
     def __init__(
@@ -66,19 +66,19 @@ class Programs:
     ) -> None:
         self.model, self.rules, self.uniform = model, rules, uniform
         self.kinds: tuple[int, ...] = ()
-        self.drops = False
+        self.uses: frozenset[str] = frozenset()
         self._loss = loss
         self._made: dict[Block, Function] = {}
 
-    def admit(self, kinds: Sequence[int], *, drops: bool) -> None:
-        """Makes sure that the programs from now on serve these rules, and dropout where it is used."""
+    def admit(self, kinds: Sequence[int], uses: frozenset[str]) -> None:
+        """Makes sure that the programs from now on serve these rules, and what jobs use besides."""
         served = {*self.kinds, *kinds}
         if len(served) > MANY_KINDS and not served <= {*self.kinds}:
             served = {*kinds}  # each job pays for every rule that its program serves
-        admitted = tuple(sorted(served)), self.drops or drops
-        if admitted != (self.kinds, self.drops):
+        admitted = tuple(sorted(served)), self.uses | uses
+        if admitted != (self.kinds, self.uses):
             self._made.clear()
-        self.kinds, self.drops = admitted
+        self.kinds, self.uses = admitted
 
     def find(self, accumulates: bool, example: Sequence[torch.Tensor]) -> Function:
         """A program for all that was admitted.
@@ -88,7 +88,7 @@ class Programs:
             example: Tensors like the ones that it will be called with.
         """
         rules = tuple(self.rules[kind] for kind in self.kinds)
-        block = Block(self.model, self._loss, rules, accumulates, self.drops)
+        block = Block(self.model, self._loss, rules, accumulates, self.uses)
         if block not in self._made:
             self._made[block] = fast(block, example) if self.uniform.compile else block
         return self._made[block]

@@ -12,7 +12,8 @@ from rl_tuner.envs.arena import Arena
 from rl_tuner.envs.dropout import Drop, Masks, update_keys
 from rl_tuner.envs.measures import measure, norms
 from rl_tuner.envs.plan import MOST_ROUNDS, Phase, Plan
-from rl_tuner.envs.row_losses import RowLoss
+from rl_tuner.envs.regularizers import RowRegularizers, stacked_columns, used_in
+from rl_tuner.envs.row_losses import RowLoss, smoothed
 from rl_tuner.envs.row_settings import Columns, Hyperparameters
 from rl_tuner.envs.rows import STATE, Rows
 from rl_tuner.envs.stacked import StackedModel
@@ -34,6 +35,8 @@ class _Stage:
         weights: See `Phase.weights`.
         theta: Weights of each row, (R, P): part of the run's own, or a copy renewed in each round.
         leaves: See `StackedModel.leaves`.
+        loss: The loss of the rows, labels smoothed where some row's are.
+        regularizers: Those of the n jobs; None if there are none.
         source: Position of each row's job; None where theta is part of the run's.
         extra: Owners of the rows beyond the first n; None if there are none.
         room: Where the rows' gradients are put together, (R, P).
@@ -45,6 +48,8 @@ class _Stage:
     weights: torch.Tensor
     theta: torch.Tensor
     leaves: list[torch.Tensor]
+    loss: RowLoss
+    regularizers: RowRegularizers | None
     source: torch.Tensor | None
     extra: torch.Tensor | None
     room: torch.Tensor
@@ -56,7 +61,7 @@ class Run:
 
     Args:
         model: Their architecture.
-        loss: Their task's loss.
+        loss: Their loss.
         arena: Where their samples are.
         rules: Optimizers' rules by number.
         rows: Their storage.
@@ -89,7 +94,9 @@ class Run:
         self._losses = np.empty((plan.rounds, len(self.index)))
         self._norms: list[torch.Tensor] = []
         self._columns: dict[int, list[Columns]] = {}
-        self._drops = model.dropouts > 0 and bool(self._settings["dropout"].any())
+        self._used = used_in(self._settings)
+        self._drops = "dropout" in self._used
+        self._regularizers = stacked_columns(self._settings, self._theta)
         self._rates = torch.from_numpy(rows.rates(self.index)).to(self._theta)
 
     def play(self) -> Interval:
@@ -142,17 +149,32 @@ class Run:
         else:
             theta = self._theta.new_empty((len(owner), width))
         fits = len(owner) <= len(self._room)
+        loss, regularizers = self._regularizing(torch.from_numpy(phase.jobs), torch.from_numpy(owner))
         return _Stage(
             jobs=n,
             places=torch.from_numpy(phase.places).to(self._device),
             weights=torch.from_numpy(phase.weights).to(self._theta),
             theta=theta,
             leaves=self._model.leaves(theta),
+            loss=loss,
+            regularizers=regularizers,
             source=source,
             extra=torch.from_numpy(owner[n:]).to(self._device) if len(owner) > n else None,
             room=self._room[: len(owner)] if fits else torch.empty_like(theta),
             updates=[self._updater(*segment, since, phase.rounds) for segment in phase.segments],
         )
+
+    def _regularizing(
+        self, jobs: torch.Tensor, owner: torch.Tensor
+    ) -> tuple[RowLoss, RowRegularizers | None]:
+        """The loss of a phase's rows, and the regularizers of its jobs."""
+        if self._used <= {"dropout"}:
+            return self._loss, None
+        columns = self._regularizers.index_select(1, jobs.to(self._device))
+        found = RowRegularizers.of(columns, self._used)
+        if found.label_smoothing is None:
+            return self._loss, found
+        return smoothed(found.label_smoothing.index_select(0, owner.to(self._device))), found
 
     def _gradient(
         self, stage: _Stage, samples: tuple[torch.Tensor, torch.Tensor], drop: Drop | None
@@ -162,12 +184,14 @@ class Run:
         if stage.source is not None:
             torch.index_select(self._theta, 0, stage.source, out=stage.theta)
         loss, gradient = self._model.gradient(
-            stage.leaves, self._loss, samples, stage.weights, drop, stage.room
+            stage.leaves, stage.loss, samples, stage.weights, drop, stage.room
         )
-        if stage.extra is None:
-            return loss, gradient
-        loss = loss[:n].index_add(0, stage.extra, loss[n:])
-        return loss, gradient[:n].index_add_(0, stage.extra, gradient[n:])
+        if stage.extra is not None:
+            loss = loss[:n].index_add(0, stage.extra, loss[n:])
+            gradient = gradient[:n].index_add_(0, stage.extra, gradient[n:])
+        if stage.regularizers is not None:
+            stage.regularizers.apply(gradient, stage.theta[:n], self._scratch[:n])
+        return loss, gradient
 
     def _updater(
         self, rule: int, first: int, end: int, start: int, stop: int, since: int, rounds: int

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from rl_tuner.envs.regularizers import REGULARIZERS
 from rl_tuner.errors import ConfigError, JobError
 
 Ints = NDArray[np.int64]
 STATE = ("theta", "first", "second", "steps")
 """What training changes: weights, the optimizer's two buffers, and its number of updates."""
-SETTINGS = ("lr", "weight_decay", "momentum", "dropout")
+SETTINGS = ("lr", "weight_decay", "momentum", "dropout", *REGULARIZERS)
 """Hyperparameters that are columns here; the batch size is the sampler's."""
 
 

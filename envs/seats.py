@@ -78,8 +78,7 @@ class BatchedSeat:
         """
         pool = self.job.pool_to_score(split, CPU)
         with TorchStream(0):
-            outputs, targets = outputs_of(self.module().cpu(), pool)
-        return scores(self.job.loss_function, self.job.task, outputs, targets)
+            return scores(self.job.loss_function, self.job.task, outputs_of(self.module().cpu(), pool))
 
     def restore_best(self) -> None:
         """Puts the best weights back."""

@@ -1,4 +1,7 @@
-"""The layers of sequence models: parts of `rl_tuner.envs.models` that torch has not in a form that stacks."""
+"""The layers of sequence models: parts of `rl_tuner.envs.models` that torch has not in a form that stacks.
+
+Those without parameters index dimensions from the last one on: they run stacked networks as they run one.
+"""
 
 from __future__ import annotations
 
@@ -104,22 +107,18 @@ class Positions(nn.Module):
         Raises:
             JobError: The sequence is longer than there are positions.
         """
-        if x.shape[1] > len(self.weight):
-            raise JobError(f"a sequence of {x.shape[1]} tokens is longer than length = {len(self.weight)}")
+        require_positions(x, self.weight)
         return x + self.weight[: x.shape[1]]
 
 
-class Residual(nn.Module):
-    """Adds what its layers make of the input to the input (He et al. 2016)."""
+def require_positions(x: Tensor, weight: Tensor) -> None:
+    """Checks that sequences (..., T, width) are no longer than positions (..., length, width).
 
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs of the inputs' shape."""
-        out: Tensor = x + self.body(x)
-        return out
+    Raises:
+        JobError: They are.
+    """
+    if x.shape[-2] > weight.shape[-2]:
+        raise JobError(f"a sequence of {x.shape[-2]} tokens is longer than length = {weight.shape[-2]}")
 
 
 class Last(nn.Module):
@@ -127,7 +126,7 @@ class Last(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return x[:, -1]
+        return x[..., -1, :]
 
 
 class Mean(nn.Module):
@@ -135,7 +134,7 @@ class Mean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return x.mean(1)
+        return x.mean(-2)
 
 
 class ClassesFirst(nn.Module):
@@ -143,4 +142,4 @@ class ClassesFirst(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return x.transpose(1, 2)
+        return x.transpose(-1, -2)

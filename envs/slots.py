@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from rl_tuner.courses import Courses, Outcomes
 from rl_tuner.envs.batched_engine import BatchedEngine
+from rl_tuner.envs.phases import EpisodePhase
 from rl_tuner.envs.seats import Seat
 from rl_tuner.envs.slot_rngs import SlotRngs
 from rl_tuner.envs.tuning_setup import Setup, Source
@@ -44,6 +46,7 @@ class Slots:
         self.rngs = SlotRngs(num, group_size)
         self.ready = False
         self._sources: list[Source | None] = [None] * num
+        self._phases: list[EpisodePhase | None] = [None] * num
         self._names = np.full(num, None, dtype=object)
         self._job_seeds = np.zeros(num, np.int64)
 
@@ -59,14 +62,16 @@ class Slots:
         """
         slots = np.flatnonzero(mask)
         self.ready = False
-        seats = [self._seat(slot, *self._setup.draw(self.rngs[slot], job)) for slot in slots.tolist()]
+        seats = [self._begin(slot, *self._setup.draw(self.rngs[slot], job)) for slot in slots.tolist()]
+        budgets = [self._phase(i).budgets(seat.budget) for i, seat in zip(slots.tolist(), seats, strict=True)]
         losses = self.engine.validate(slots)
-        anchors = [self._anchor(seat) for seat in seats]
-        self.courses.begin(slots, [seat.budget for seat in seats], anchors, losses[slots])
+        self.courses.begin(slots, budgets, [self._anchor(seat) for seat in seats], losses[slots])
         self.ready = True
 
     def train(self, actions: NDArray[Any], mask: Bools) -> Outcomes:
         """Takes a decision in each masked slot and trains until the next; keeps or restores what came of it.
+
+        Where a phase is over, the next one starts.
 
         Args:
             actions: Shape (N, D).
@@ -74,24 +79,28 @@ class Slots:
 
         Raises:
             ConfigError: The actions do not fit the action space; nothing was changed.
-            JobError: A job cannot be trained. Others may have been already: the slots are not ready then.
+            JobError: A job cannot be trained, or its next phase not be built. Others may have been trained
+                already: the slots are not ready then.
         """
         courses, engine, names = self.courses, self.engine, self._setup.space.names
         values, slots = courses.act(actions, mask), np.flatnonzero(mask)
         self.ready = False
         engine.write(values, names, slots)
-        outcome = courses.settle(engine.advance(courses.next_end, slots), engine.used, mask)
+        began = courses.phase_start  # the engine counts from there
+        outcome = courses.settle(engine.advance(courses.next_end - began, slots), began + engine.used, mask)
         engine.keep(np.flatnonzero(outcome.good), np.flatnonzero(outcome.improved))
         failed = np.flatnonzero(outcome.restore)
         if len(failed):
             engine.restore(failed)
             engine.write(courses.values, names, failed)
+        self._go_on(outcome)
         self.ready = True
         return outcome
 
     def infos(self, verdicts: Ints, mask: Bools) -> dict[str, Any]:
         """Infos of the masked slots; see `gather_info`."""
-        val_samples = self.engine.val_samples
+        before = [0 if phase is None else phase.val_samples for phase in self._phases]
+        val_samples = np.array(before) + self.engine.val_samples
         return gather_info(self.courses, self._names, self._job_seeds, val_samples, verdicts, mask)
 
     def get_state(self) -> dict[str, Any]:
@@ -107,6 +116,7 @@ class Slots:
             "courses": self.courses.get_state(),
             "rngs": self.rngs.get_state(),
             "sources": list(self._sources),
+            "phases": [self._phase(slot).get_state() for slot in range(len(self.engine))],
             "job_seeds": self._job_seeds.copy(),
         }
 
@@ -117,25 +127,66 @@ class Slots:
             JobError, ConfigError, DatasetError: A job cannot be built. Not all slots have one then.
         """
         self.ready = False
-        for slot, (source, seed) in enumerate(
-            zip(state["sources"], state["job_seeds"].tolist(), strict=True)
-        ):
-            self._seat(slot, source, Streams(seed))
+        saved = zip(state["sources"], state["job_seeds"].tolist(), state["phases"], strict=True)
+        for slot, (source, seed, phase) in enumerate(saved):
+            self._begin(slot, source, Streams(seed), phase)
         self.engine.set_state(state["engine"])
         self.courses.set_state(state["courses"])
         self.rngs.set_state(state["rngs"])
         self.ready = True
 
-    def _seat(self, slot: int, source: Source, streams: Streams) -> Seat:
-        """Puts a job into a slot."""
-        try:
-            seat = self.engine.start(slot, source.build(), streams)
-        except RlTunerError as error:
-            raise type(error)(f"slot {slot}: {error}") from error
-        self._sources[slot], self._names[slot], self._job_seeds[slot] = source, seat.job.name, streams.seed
+    def _begin(
+        self, slot: int, source: Source, streams: Streams, state: Mapping[str, Any] | None = None
+    ) -> Seat:
+        """Puts an episode's job into a slot, in the phase that a state tells of or the first one."""
+        with _naming(slot):
+            job = source.build()
+            first = EpisodePhase.begin(job, streams)
+            seat = self._seat(slot, first if state is None else first.resume(job, streams, state))
+        self._sources[slot], self._names[slot], self._job_seeds[slot] = source, job.name, streams.seed
         return seat
+
+    def _go_on(self, outcome: Outcomes) -> None:
+        """Goes on to the next phases, or after a crash to the last ones, whose models are the jobs'."""
+        over, begun = outcome.phase_over, []
+        for slot in np.flatnonzero(over | outcome.finished).tolist():
+            phase, old = self._phase(slot), self.engine.seat(slot)
+            if phase.last:
+                continue
+            old.restore_best()
+            with _naming(slot):
+                step = phase.after if over[slot] else phase.last_one
+                seat = self._seat(slot, step(old.module(), old.val_samples))
+            if over[slot]:
+                begun.append(seat)
+        if begun:
+            slots = np.flatnonzero(over)
+            anchors = [self._anchor(seat) for seat in begun]
+            losses = self.engine.validate(slots)[slots]
+            self.courses.begin_phases(slots, [seat.budget for seat in begun], anchors, losses)
+
+    def _seat(self, slot: int, phase: EpisodePhase) -> Seat:
+        """Puts a phase's job into a slot."""
+        seat = self.engine.start(slot, phase.job, phase.streams)
+        self._phases[slot] = phase
+        return seat
+
+    def _phase(self, slot: int) -> EpisodePhase:
+        phase = self._phases[slot]
+        if phase is None:
+            raise JobError(f"no job was started in slot {slot}")
+        return phase
 
     def _anchor(self, seat: Seat) -> Anchor:
         """Start values and limits of a job's hyperparameters."""
         start = {name: value for name, value in seat.start.items() if name not in seat.job.fixed}
         return self._setup.space.anchor(start, {"batch_size": float(seat.sampler.size)})
+
+
+@contextmanager
+def _naming(slot: int) -> Iterator[None]:
+    """Errors inside of the block say which slot they come from."""
+    try:
+        yield
+    except RlTunerError as error:
+        raise type(error)(f"slot {slot}: {error}") from error

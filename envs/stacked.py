@@ -123,7 +123,7 @@ class StackedModel:
         outputs = self.forward(leaves, inputs, dropout)
         losses, pull = loss(outputs.detach(), targets, weights)
         parts = torch.autograd.grad(outputs, leaves, pull)
-        return losses, torch.cat([part.flatten(1) for part in parts], 1, out=out)
+        return losses, torch.cat([part.reshape(len(part), -1) for part in parts], 1, out=out)
 
     def check(self, module: nn.Module, inputs: torch.Tensor) -> None:
         """Compares the stacked forward and backward pass with the plain module's on a few samples.

@@ -16,6 +16,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from rl_tuner.envs.dropout import Drop, RowDropout
+from rl_tuner.envs.joint_layers import Joint
 from rl_tuner.envs.leaf_rules import leaf_rule
 
 Parameters: TypeAlias = Sequence[torch.Tensor]
@@ -46,6 +47,8 @@ class Builder:
             return self._mapped(module)
         if isinstance(module, nn.Sequential) and type(module) is nn.Sequential:
             return _chain([self.build(child) for child in module])
+        if isinstance(module, Joint) and type(module).forward is Joint.forward:
+            return _joint(module, [self.build(branch) for branch in module.branches])
         if type(module) in DROPOUTS:
             return _dropout(self._dropouts.index(module), next(self._places), DROPOUTS[type(module)])
         return self._ruled(module) or self._mapped(module)
@@ -103,6 +106,16 @@ def _chain(layers: Sequence[Layer]) -> Layer:
         return x
 
     return chain
+
+
+def _joint(module: Joint, branches: Sequence[Layer]) -> Layer:
+    def at(branch: Layer, parameters: Parameters, dropout: Drop | None) -> Callable[..., torch.Tensor]:
+        return lambda x: branch(parameters, x, dropout)
+
+    def joint(parameters: Parameters, x: torch.Tensor, dropout: Drop | None) -> torch.Tensor:
+        return module.join(x, [at(branch, parameters, dropout) for branch in branches])
+
+    return joint
 
 
 def _dropout(number: int, place: int, shared: int) -> Layer:

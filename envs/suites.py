@@ -1,167 +1,115 @@
-"""Suites: named distributions over jobs, split so that the test part asks for generalization."""
+"""Suites: mixtures of job families, split so that the test part asks for stated kinds of generalization."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import resources
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 
 from rl_tuner.config import choose
-from rl_tuner.envs.data import Split, split_table
-from rl_tuner.envs.jobs import SPLITS, TrainingJob
-from rl_tuner.envs.models import mlp
+from rl_tuner.envs.datasets import data_identity
+from rl_tuner.envs.families import JobFamily
+from rl_tuner.envs.job_specs import JobSpec, base_weights
+from rl_tuner.envs.jobs import SPLITS
 from rl_tuner.errors import ConfigError
-from rl_tuner.space import HYPERPARAMETERS
 
-DATASETS = ("digits", "breast_cancer", "wine", "diabetes")
-SANE_LR = {"adam": 1e-3, "sgd": 3e-2}
-"""A default that trains most networks, by optimizer; start values are drawn around it."""
-DATA_SEEDS = 8
-"""How many ways the samples of a dataset are split."""
-
-
-@lru_cache(maxsize=len(DATASETS) * DATA_SEEDS)
-def real_table(dataset: str, seed: int) -> Split:
-    """One of the real tables that scikit-learn ships, split and scaled.
-
-    Args:
-        dataset: One of `DATASETS`.
-        seed: Of the split.
-    """
-    from sklearn import datasets
-
-    bunch = getattr(datasets, f"load_{choose('dataset', dataset, DATASETS)}")()
-    classes = 0 if dataset == "diabetes" else len(bunch.target_names)
-    return split_table(np.asarray(bunch.data), np.asarray(bunch.target), classes=classes, seed=seed)
+AXES = {
+    "dataset": "datasets",
+    "architecture": "architectures",
+    "optimizer": "optimizers",
+    "horizon": "budget",
+}
+"""In what a held-out job may differ from the train split's, and the field of `JobFamily` that says how."""
+SUFFIXES = (".toml", ".json")
 
 
 @dataclass(frozen=True, slots=True)
-class JobSpec:
-    """A job of a suite, frozen and JSON-able.
+class Mixture:
+    """Several families, of which one is drawn and then a job from it.
 
     Attributes:
-        dataset: One of `DATASETS`.
-        hidden: Units of the MLP's hidden layers.
-        optimizer: "adam" or "sgd" (with momentum).
-        budget: Training samples.
-        data_seed: How the samples are split.
-        lr, batch_size, weight_decay, momentum: Start values.
-        dropout: Start value; None drops nothing, and cannot be tuned.
-        fixed: Hyperparameters that stay at their start values.
+        parts: At least one; drawn by their weights.
+
+    Raises:
+        ConfigError: There is none.
     """
 
-    dataset: str
-    hidden: tuple[int, ...]
-    optimizer: str
-    budget: int
-    data_seed: int
-    lr: float
-    batch_size: int
-    weight_decay: float
-    momentum: float
-    dropout: float | None
-    fixed: tuple[str, ...] = ()
+    parts: tuple[JobFamily, ...]
 
-    @property
-    def name(self) -> str:
-        """Dataset, architecture and optimizer."""
-        return f"{self.dataset}-{'x'.join(map(str, self.hidden))}-{self.optimizer}"
-
-    def build(self) -> TrainingJob:
-        """The job itself."""
-        data = real_table(self.dataset, self.data_seed)
-        # Every network has the layers, so that those of one shape are trained in one program.
-        rate, fixed = (0.0, (*self.fixed, "dropout")) if self.dropout is None else (self.dropout, self.fixed)
-        start = {
-            "lr": self.lr,
-            "batch_size": float(self.batch_size),
-            "weight_decay": self.weight_decay,
-            "momentum": self.momentum,
-            "dropout": rate,
-        }
-        return TrainingJob(
-            model=lambda: mlp(data.features, self.hidden, data.classes or 1, rate),
-            train=data.train,
-            validation=data.validation,
-            test=data.test,
-            optimizer=self.optimizer,
-            start=start,
-            task=data.task,
-            budget=self.budget,
-            fixed=fixed,
-            name=self.name,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class JobFamily:
-    """A distribution over jobs: MLPs on real tables.
-
-    Attributes:
-        datasets: Drawn evenly.
-        architectures: Hidden layers, drawn evenly.
-        optimizers: Drawn evenly.
-        budget: Smallest and largest budget in samples, drawn log-uniformly.
-        lr_decades: The start lr is a sane one times 10 to a power drawn evenly from this range.
-        batch_sizes: Drawn evenly.
-        weight_decays: Drawn evenly.
-        momenta: Drawn evenly.
-        dropouts: Drawn evenly; see `JobSpec.dropout`.
-        fixed_share: Chance of each hyperparameter but the lr to be fixed at its start value, so that a
-            policy learns to do without (a user's loop rarely offers all).
-    """
-
-    datasets: tuple[str, ...]
-    architectures: tuple[tuple[int, ...], ...]
-    optimizers: tuple[str, ...] = ("adam", "sgd")
-    budget: tuple[int, int] = (4_000, 12_000)
-    lr_decades: tuple[float, float] = (-2.0, 2.0)
-    batch_sizes: tuple[int, ...] = (32, 64, 128)
-    weight_decays: tuple[float, ...] = (0.0, 1e-4, 1e-2)
-    momenta: tuple[float, ...] = (0.8, 0.9, 0.95)
-    dropouts: tuple[float | None, ...] = (None, 0.0, 0.1, 0.3)
-    fixed_share: float = 0.2
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ConfigError("a split of a suite needs at least one family")
 
     def sample(self, rng: np.random.Generator) -> JobSpec:
         """Draws a job."""
-        optimizer = self.optimizers[rng.integers(len(self.optimizers))]
-        low, high = np.log(self.budget)
-        return JobSpec(
-            dataset=self.datasets[rng.integers(len(self.datasets))],
-            hidden=self.architectures[rng.integers(len(self.architectures))],
-            optimizer=optimizer,
-            budget=int(np.exp(rng.uniform(low, high))),
-            data_seed=int(rng.integers(DATA_SEEDS)),
-            lr=float(SANE_LR[optimizer] * 10 ** rng.uniform(*self.lr_decades)),
-            batch_size=int(rng.choice(self.batch_sizes)),
-            weight_decay=float(rng.choice(self.weight_decays)),
-            momentum=float(rng.choice(self.momenta)),
-            dropout=self.dropouts[rng.integers(len(self.dropouts))],
-            fixed=tuple(name for name in HYPERPARAMETERS if name != "lr" and rng.random() < self.fixed_share),
+        if len(self.parts) == 1:
+            return self.parts[0].sample(rng)
+        weights = np.array([part.weight for part in self.parts])
+        return self.parts[int(rng.choice(len(self.parts), p=weights / weights.sum()))].sample(rng)
+
+    def only(self, *, family: str | None = None, unseen: str | None = None) -> Mixture:
+        """The parts of one family, or of one kind of generalization.
+
+        Args:
+            family: Name of the family.
+            unseen: A key of `AXES`.
+
+        Raises:
+            ConfigError: There are none.
+        """
+        parts = tuple(
+            part
+            for part in self.parts
+            if family in (None, part.name) and (unseen is None or unseen in part.unseen)
         )
+        if not parts:
+            asked = {"family": family, "unseen": unseen}.items()
+            what = " and ".join(f"{key} {value!r}" for key, value in asked if value is not None)
+            raise ConfigError(f"no part of the split has {what}")
+        return Mixture(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Families by split.
+    """Families by split, checked: what a part holds out occurs in no other split.
 
     Attributes:
         name: The suite's name.
         description: One line for `rl-tuner list`.
-        splits: A family for each of "train", "validation", "test".
+        splits: "train", "validation" and "test".
+
+    Raises:
+        ConfigError: A split is missing, or what one holds out occurs in another.
     """
 
     name: str
     description: str
-    splits: Mapping[str, JobFamily]
+    splits: Mapping[str, Mixture]
 
     def __post_init__(self) -> None:
         if set(self.splits) != set(SPLITS):
             raise ConfigError(f"suite {self.name!r} must have splits {SPLITS}, got {tuple(self.splits)}")
+        for split, other in product(("validation", "test"), SPLITS):
+            if split != other:
+                for part, theirs in product(self.splits[split].parts, self.splits[other].parts):
+                    self._require_apart(split, part, other, theirs)
 
-    def family(self, split: str) -> JobFamily:
+    def _require_apart(self, split: str, part: JobFamily, other: str, theirs: JobFamily) -> None:
+        """A family's held-out values must not occur in another split's part."""
+        for axis in part.unseen:
+            shared = _shared(axis, part, theirs)
+            if shared and not (axis == "horizon" and part.name != theirs.name):
+                raise ConfigError(
+                    f"suite {self.name!r}: the {split} split holds out {axis} {shared}, which occurs in the "
+                    f"{other} split (family {theirs.name!r})"
+                )
+
+    def family(self, split: str) -> Mixture:
         """The split's distribution.
 
         Raises:
@@ -169,23 +117,87 @@ class Suite:
         """
         return self.splits[choose("split", split, SPLITS)]
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Names of its families, in order."""
+        return tuple(dict.fromkeys(part.name for part in self.splits["train"].parts))
 
-QUICK = Suite(
-    name="quick",
-    description="small MLPs on scikit-learn's real tables; datasets and architectures differ by split",
-    splits={
-        "train": JobFamily(("digits", "diabetes"), ((32,), (64, 32), (32, 32, 32))),
-        "validation": JobFamily(("wine",), ((48,), (24, 24))),
-        "test": JobFamily(("breast_cancer",), ((128,), (64, 64, 32))),
-    },
-)
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (QUICK,)}
+    def only(self, family: str) -> Suite:
+        """One of its families as a suite of its own.
+
+        Raises:
+            ConfigError: There is no such family.
+        """
+        choose("family", family, self.families)
+        splits = {split: mixture.only(family=family) for split, mixture in self.splits.items()}
+        return replace(self, name=family, description=f"the family {family} of {self.name}", splits=splits)
+
+
+def _shared(axis: str, part: JobFamily, other: JobFamily) -> str:
+    """What two families have in common along an axis; empty if nothing."""
+    if axis == "horizon":
+        low, high = max(part.budget[0], other.budget[0]), min(part.budget[1], other.budget[1])
+        return f"{low} to {high} samples" if low <= high else ""
+    mine, theirs = (list(getattr(f, AXES[axis])) for f in (part, other))
+    if axis == "dataset":
+        theirs += [*other.weights, *part.weights]  # weights have seen the data that they were trained on
+        seen = {data_identity(name) for name in theirs}
+        return ", ".join(name for name in mine if data_identity(name) in seen)
+    return ", ".join(sorted({*mine} & {*theirs}))
+
+
+SUITES: dict[str, Suite] = {}
+"""Suites that were read or registered, by name."""
+STANDARD_SUITE = "standard"
+
+
+def suite_names() -> tuple[str, ...]:
+    """The suites that come along (each family of "standard" is one), and those registered in `SUITES`."""
+    shipped = _shipped()
+    families = load_suite(STANDARD_SUITE).families if STANDARD_SUITE in shipped else ()
+    return tuple(dict.fromkeys((*shipped, *families, *SUITES)))
 
 
 def load_suite(name: str) -> Suite:
-    """The suite of that name.
+    """A suite.
+
+    Args:
+        name: The name of one that comes along or was registered, or a path of a suite file, which ends in
+            .toml or .json (see `rl_tuner.envs.suite_files`).
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or the file is wrong.
     """
-    return SUITES[choose("suite", name, SUITES)]
+    from rl_tuner.envs.suite_files import read_suite
+
+    if str(name).lower().endswith(SUFFIXES):
+        suite = read_suite(name)
+        _require_weights(suite)
+        return suite
+    if any(mark in str(name) for mark in "./\\"):
+        raise ConfigError(f"no suite {name!r}: the name of a suite file ends in {' or '.join(SUFFIXES)}")
+    if name not in SUITES:
+        if name in _shipped():
+            SUITES[name] = read_suite(_shipped()[name])
+        else:
+            choose("suite", name, suite_names())
+            SUITES[name] = load_suite(STANDARD_SUITE).only(name)
+    return SUITES[name]
+
+
+def _require_weights(suite: Suite) -> None:
+    """Sees to it that all weights are there that jobs of a user's suite start from."""
+    for split, mixture in suite.splits.items():
+        for part in mixture.parts:
+            for dataset, architecture in product(filter(None, part.weights), part.architectures):
+                try:
+                    base_weights(dataset, architecture)
+                except ConfigError as error:
+                    raise ConfigError(f"{split} split, family {part.name!r}: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Mapping[str, Path]:
+    """Files of the suites that come along, by name; "quick" comes first."""
+    folder = Path(str(resources.files("rl_tuner"))) / "suites"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda p: (p.stem != "quick", p))}

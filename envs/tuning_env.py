@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -13,13 +13,14 @@ from rl_tuner.config import choose
 from rl_tuner.course import Course, Outcome
 from rl_tuner.envs.engine import ReferenceEngine
 from rl_tuner.envs.jobs import TrainingJob
+from rl_tuner.envs.phases import EpisodePhase
 from rl_tuner.envs.tuning_setup import Setup, Source, options_for, require_same
 from rl_tuner.history import Record
 from rl_tuner.policy import Policy
 from rl_tuner.rails import Rails
 from rl_tuner.seeding import Streams
 from rl_tuner.space import SearchSpace
-from rl_tuner.trainee import Kept
+from rl_tuner.trainee import Kept, Trainee
 
 Observation = NDArray[np.float32]
 Action = NDArray[Any]
@@ -34,8 +35,13 @@ class TuningEnv(gym.Env[Observation, Action]):
     stopped early) the episode is ``terminated`` and the best weights by validation are back in the model.
 
     ``info`` holds the job's name, ``job_seed`` (equal for two runs of one job), ``hyperparameters``,
-    ``samples``, ``val_samples``, ``train_loss``, ``val_loss``, ``best_val_loss``, ``verdict``, ``rescues``
-    and ``crashed``.
+    ``samples``, ``val_samples``, ``train_loss``, ``val_loss``, ``best_val_loss``, ``verdict``, ``rescues``,
+    ``crashed`` and ``phase``.
+
+    A job may have phases (see `TrainingJob.then`). When one's budget is spent the next starts in the same
+    step, from the best weights: what is observed, and what ``info`` tells of losses and hyperparameters, is
+    the new phase's start, and the return is the sum over the phases. The model, its test scores and its best
+    weights are the last phase's, which is left untrained if the job crashed before.
 
     Args:
         job: Your own training job; None draws jobs from a suite.
@@ -83,6 +89,7 @@ class TuningEnv(gym.Env[Observation, Action]):
         self.render_mode = render_mode
         self._source: Source | None = None
         self.streams = Streams(0)
+        self._phase: EpisodePhase | None = None
         self._engine: ReferenceEngine | None = None
         self._course: Course[Kept] | None = None
 
@@ -107,7 +114,7 @@ class TuningEnv(gym.Env[Observation, Action]):
 
     @property
     def engine(self) -> ReferenceEngine:
-        """The engine of the running episode.
+        """The engine of the running episode, in its present phase.
 
         Raises:
             gymnasium.error.ResetNeeded: There is none yet.
@@ -115,6 +122,17 @@ class TuningEnv(gym.Env[Observation, Action]):
         if self._engine is None:
             raise gym.error.ResetNeeded("call reset() first: no job is running")
         return self._engine
+
+    @property
+    def phase(self) -> EpisodePhase:
+        """The phase of the running episode.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There is none yet.
+        """
+        if self._phase is None:
+            raise gym.error.ResetNeeded("call reset() first: no job is running")
+        return self._phase
 
     @property
     def course(self) -> Course[Kept]:
@@ -149,10 +167,11 @@ class TuningEnv(gym.Env[Observation, Action]):
         options = options or {}
         for key in options:
             choose("reset option", key, ("job",))
-        self._start(*self._setup.draw(self.np_random, options.get("job")))
-        engine = self.engine
-        start = {k: v for k, v in engine.trainee.read().items() if k not in engine.job.fixed}
-        self.course.begin(engine.trainee, start, engine.validate(), engine.trainee.limits())
+        self._source, self.streams = self._setup.draw(self.np_random, options.get("job"))
+        phase = EpisodePhase.begin(self._source.build(), self.streams)
+        engine = self._build(phase)
+        self._course = Course(self.space, self.actions, self.config, phase.budgets(engine.budget))
+        self._begin(self._course.begin)
         return self.course.observation(), self._info("good")
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -160,16 +179,18 @@ class TuningEnv(gym.Env[Observation, Action]):
 
         Raises:
             ConfigError: The action does not fit the action space.
+            JobError: The next phase's job cannot be built.
             gymnasium.error.ResetNeeded: The episode is over, or none was started.
         """
         engine, course = self.engine, self.course
         if course.finished:
             raise gym.error.ResetNeeded("the job is finished: call reset()")
         engine.trainee.write(course.act(action))
-        interval = engine.advance(course.next_end)
-        outcome: Outcome = course.settle(engine.trainee, interval, engine.used)
-        if outcome.finished and course.best is not None:
+        interval = engine.advance(course.next_end - course.phase_start)
+        outcome = course.settle(engine.trainee, interval, course.phase_start + engine.used)
+        if (outcome.finished or outcome.phase_over) and course.best is not None:
             engine.trainee.restore_weights(course.best)
+        self._go_on(outcome)
         info = self._info(outcome.verdict.name.lower())
         return course.observation(), outcome.reward, outcome.finished, False, info
 
@@ -188,7 +209,7 @@ class TuningEnv(gym.Env[Observation, Action]):
             return None
         from rl_tuner.plotting import records_image, records_text
 
-        title = self.engine.job.name
+        title = self.phase.first.name
         draw = records_text if self.render_mode == "ansi" else records_image
         return draw(self.records, title)
 
@@ -198,6 +219,8 @@ class TuningEnv(gym.Env[Observation, Action]):
             "settings": self._setup.settings(),
             "source": self._source,
             "streams": self.streams.seed,
+            "phase": self.phase.get_state(),
+            "budgets": self.course.budgets,
             "np_random": self.np_random.bit_generator.state,
             "engine": self.engine.get_state(),
             "course": self.course.get_state(),
@@ -211,29 +234,46 @@ class TuningEnv(gym.Env[Observation, Action]):
             JobError: The state is of another model.
         """
         require_same(state["settings"], self._setup.settings())
-        self._start(state["source"], Streams(state["streams"]))
+        self._source, self.streams = state["source"], Streams(state["streams"])
+        self._build(EpisodePhase.resume(state["source"].build(), self.streams, state["phase"]))
+        self._course = Course(self.space, self.actions, self.config, state["budgets"])
         self.np_random.bit_generator.state = state["np_random"]
         self.engine.set_state(state["engine"])
         self.course.set_state(state["course"])
 
-    def _start(self, source: Source, streams: Streams) -> None:
-        self._source, self.streams = source, streams
-        self._engine = ReferenceEngine(source.build(), streams)
-        self._course = Course(self.space, self.actions, self.config, self._engine.budget)
+    def _build(self, phase: EpisodePhase) -> ReferenceEngine:
+        """The engine of a phase, which is the present one from now on."""
+        self._phase, self._engine = phase, ReferenceEngine(phase.job, phase.streams)
+        return self._engine
+
+    def _begin(self, begin: Callable[[Trainee, dict[str, float], float, dict[str, float]], None]) -> None:
+        """Begins the course, or its next phase, on the present engine."""
+        engine = self.engine
+        start = {k: v for k, v in engine.trainee.read().items() if k not in engine.job.fixed}
+        begin(engine.trainee, start, engine.validate(), engine.trainee.limits())
+
+    def _go_on(self, outcome: Outcome) -> None:
+        """Goes on to the next phase, or after a crash to the last one, whose model is the job's."""
+        engine, phase = self.engine, self.phase
+        if outcome.phase_over:
+            self._build(phase.after(engine.model, engine.val_samples))
+            self._begin(self.course.begin_phase)
+        elif outcome.finished and not phase.last:
+            self._build(phase.last_one(engine.model, engine.val_samples))
 
     def _info(self, verdict: str) -> dict[str, Any]:
-        course, engine = self.course, self.engine
-        last = course.records[-1] if course.records else None
+        course, engine, phase = self.course, self.engine, self.phase
         return {
-            "job": engine.job.name,
+            "job": phase.first.name,
             "job_seed": self.streams.seed,
             "hyperparameters": course.values,
-            "samples": engine.used,
-            "val_samples": engine.val_samples,
-            "train_loss": last.train_loss if last else float("nan"),
-            "val_loss": last.val_loss if last else float(course.track.last),
+            "samples": course.used,
+            "val_samples": phase.val_samples + engine.val_samples,
+            "train_loss": float(course.interval.train_late),
+            "val_loss": float(course.interval.val_loss),
             "best_val_loss": float(course.track.best),
             "verdict": verdict,
             "rescues": course.rescues,
             "crashed": course.crashed,
+            "phase": course.phase,
         }

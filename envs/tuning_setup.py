@@ -9,8 +9,9 @@ import numpy as np
 
 from rl_tuner.actions import ActionMap
 from rl_tuner.course import CourseConfig
+from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.jobs import TrainingJob
-from rl_tuner.envs.suites import JobSpec, load_suite
+from rl_tuner.envs.suites import load_suite
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet
 from rl_tuner.policy import Policy

@@ -13,6 +13,7 @@ from rl_tuner.envs.dropout import update_keys
 from rl_tuner.envs.measures import measure, norms
 from rl_tuner.envs.plan import Work
 from rl_tuner.envs.programs import Programs
+from rl_tuner.envs.regularizers import stacked_columns, used_in
 from rl_tuner.envs.row_settings import Hyperparameters
 from rl_tuner.envs.rows import STATE, Rows
 from rl_tuner.envs.ticks import Chunk, in_order, make_chunks
@@ -50,9 +51,10 @@ class UniformRun:
             rows.tensors[name].index_select(0, place) for name in STATE
         )
         self._device = self._theta.device
-        rates = rows.rates(self._all)
-        self._rates = torch.from_numpy(rates).to(self._theta)
-        programs.admit(self._kinds.tolist(), drops=bool(rates.any()))
+        self._settings = {name: values[self._all] for name, values in rows.settings.items()}
+        self._rates = torch.from_numpy(rows.rates(self._all)).to(self._theta)
+        self._regularizers = stacked_columns(self._settings, self._theta)
+        programs.admit(self._kinds.tolist(), used_in(self._settings))
         self._losses = np.zeros((int(self._updates.max()), len(works)))
         self._norms: list[list[Tensor]] = []
         self._room: tuple[Tensor, Tensor] | None = None
@@ -72,8 +74,7 @@ class UniformRun:
 
     def _columns(self) -> tuple[Tensor, Tensor]:
         """Coefficients of all rules and jobs: (updates, R, 2, N) that change and (R, 4, N, 1) that do not."""
-        settings = {name: values[self._all] for name, values in self._rows.settings.items()}
-        lr, decay, momentum = (settings[name] for name in ("lr", "weight_decay", "momentum"))
+        lr, decay, momentum = (self._settings[name] for name in ("lr", "weight_decay", "momentum"))
         hyperparameters = Hyperparameters.of(lr, decay, momentum, self._device)
         paces, columns = [], []
         for kind in self._programs.kinds:
@@ -93,7 +94,8 @@ class UniformRun:
         gradient = torch.zeros_like(theta) if chunk.accumulates else theta.new_zeros(())
         state = BlockState(theta, first, second, gradient)
         given = self._tensors(chunk, here, paces)
-        columns = columns[:, :, here].contiguous()  # a compiled program takes one layout only
+        # A compiled program takes one layout only.
+        columns, regularizers = columns[:, :, here].contiguous(), self._regularizers[:, here].contiguous()
         places = torch.from_numpy(chunk.places).to(self._device)
         told = []
         for tick in range(0, len(places), sizes.unrolled):
@@ -101,7 +103,7 @@ class UniformRun:
             inputs, targets = self._gather(places[now])
             counts, whole, starts, updates, pace, keys, offsets = (tensor[now] for tensor in given)
             ticks = (inputs, targets, counts, whole, starts, updates, pace)
-            data = BlockInputs(*ticks, columns, keys, offsets, self._rates[here])
+            data = BlockInputs(*ticks, columns, keys, offsets, self._rates[here], regularizers)
             program = self._programs.find(chunk.accumulates, (*state, *data))
             outputs = BlockOutputs(*program(*state, *data))
             told.append(outputs.losses)
@@ -127,7 +129,7 @@ class UniformRun:
         number = torch.from_numpy(chunk.updates).to(self._device)[:, None, None]
         found = paces[..., here].gather(0, number.expand(-1, *paces.shape[1:3], -1))
         keys = np.zeros(chunk.updates.shape, np.int32)
-        if self._programs.drops:
+        if "dropout" in self._programs.uses:
             rows = self._all[here]
             keys = update_keys(self._rows.seeds[rows], self._rows.drawn[rows] + chunk.updates)
         columns = (

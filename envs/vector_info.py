@@ -33,7 +33,6 @@ def gather_info(
         verdicts: On the last interval, a `Verdict` as int, shape (N,).
         mask: Which slots, shape (N,).
     """
-    begun = courses.decision > 0
     interval, track = courses.interval, courses.track
     columns: dict[str, Any] = {
         "job": jobs,
@@ -41,12 +40,13 @@ def gather_info(
         "hyperparameters": _hyperparameters(courses, mask),
         "samples": courses.used,
         "val_samples": val_samples,
-        "train_loss": np.where(begun, interval.train_late, np.nan),
-        "val_loss": np.where(begun, interval.val_loss, track.last),
+        "train_loss": interval.train_late,
+        "val_loss": interval.val_loss,
         "best_val_loss": track.best,
         "verdict": _VERDICTS[verdicts],
         "rescues": courses.rescues,
         "crashed": courses.crashed,
+        "phase": courses.phase,
     }
     infos: dict[str, Any] = {}
     for name, values in columns.items():

@@ -64,7 +64,7 @@ class Applied:
 
 def trace(start: Mapping[str, float], records: tuple[Record, ...], name: str) -> dict[str, float]:
     """A hyperparameter's way through a run: its first and last value, the lowest and the highest."""
-    values = [start[name], *(record.values[name] for record in records)]
+    values = [start[name], *(record.values[name] for record in records if name in record.values)]
     return {"start": values[0], "end": values[-1], "lowest": min(values), "highest": max(values)}
 
 
@@ -99,7 +99,7 @@ class Application:
         if not self.start:
             tuned = ", ".join(policy.space.names)
             raise JobError(f"the job {job.name!r} has nothing that the policy tunes ({tuned})")
-        self.budget = self.env.engine.budget
+        self.budget = self.env.course.budget
 
     @property
     def start(self) -> dict[str, float]:
@@ -144,7 +144,8 @@ class Application:
         episode = applied.episode
         scores = {"seed": episode.seed, "val_loss": episode.val_loss, "test": episode.test}
         provenance = {**self.metadata.provenance, "policy": episode.policy, **scores}
-        metadata = replace(self.metadata, provenance=provenance)
+        task = self.env.engine.job.task  # of the last phase, whose model it is
+        metadata = replace(self.metadata, task=task, provenance=provenance)
         save_model(self.env.engine.model, metadata, run.path / "model.safetensors")
         write_bytes(run.path / "decisions.csv", records_csv(episode.records).encode())
         image = io.BytesIO()
@@ -167,12 +168,15 @@ def prepare(config: ApplyConfig) -> Application:
 
 
 def records_csv(records: Sequence[Record]) -> str:
-    """The decisions as a table, one line each, hyperparameters last; numbers in full precision."""
+    """The decisions as a table, one line each, hyperparameters last; numbers in full precision.
+
+    A hyperparameter that a phase of the job lacks is left empty there.
+    """
     text = io.StringIO()
     columns = [f.name for f in fields(Record) if f.name != "values"]
-    names = list(records[0].values) if records else []
+    names = list(dict.fromkeys(name for record in records for name in record.values))
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*columns, *names])
     for record in records:
-        writer.writerow([*(getattr(record, c) for c in columns), *(record.values[n] for n in names)])
+        writer.writerow([*(getattr(record, c) for c in columns), *(record.values.get(n, "") for n in names)])
     return text.getvalue()

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from rl_tuner.bench_jobs import digits_cnn
 from rl_tuner.config import require_range
+from rl_tuner.envs.datasets import load_split
 from rl_tuner.envs.jobs import TrainingJob
-from rl_tuner.envs.models import digits_cnn, mlp
-from rl_tuner.envs.suites import real_table
+from rl_tuner.envs.models import mlp
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.errors import ConfigError
 from rl_tuner.intervals import boundaries
@@ -144,7 +145,7 @@ def _cpu_seconds(action: Callable[[], object]) -> float:
 
 def _budget(epochs: int) -> int:
     """Samples in whole batches, so that both sides take the same number of updates."""
-    return len(real_table("digits", 0).train[0]) // BATCH_SIZE * BATCH_SIZE * epochs
+    return len(load_split("digits", 0).train[0]) // BATCH_SIZE * BATCH_SIZE * epochs
 
 
 def _updates(epochs: int) -> list[int]:
@@ -161,7 +162,7 @@ def bare_loop(make: Callable[[], nn.Module], epochs: int) -> list[float]:
     Returns:
         The validation losses: before training, and at the points where the environment decides.
     """
-    data = real_table("digits", 0)
+    data = load_split("digits", 0)
     (inputs, targets), (val_inputs, val_targets) = data.train, data.validation
     with torch_seed(0):
         model = make()
@@ -193,7 +194,7 @@ def bare_loop(make: Callable[[], nn.Module], epochs: int) -> list[float]:
 
 def make_env(make: Callable[[], nn.Module], epochs: int) -> TuningEnv:
     """The same training as an environment: rails on, all features computed."""
-    data = real_table("digits", 0)
+    data = load_split("digits", 0)
     start = {"lr": LR, "batch_size": float(BATCH_SIZE)}
     job = TrainingJob(make, data.train, data.validation, start=start, budget=_budget(epochs))
     return TuningEnv(job, decisions=DECISIONS)

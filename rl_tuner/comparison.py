@@ -13,8 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
-from rl_tuner.config import require_range
-from rl_tuner.envs.suites import JobSpec, load_suite
+from rl_tuner.config import choose, require_range
+from rl_tuner.envs.job_specs import JobSpec
+from rl_tuner.envs.suites import AXES, load_suite
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.errors import ConfigError
 from rl_tuner.policy import Policy
@@ -196,7 +197,7 @@ def load_methods(names: Sequence[str], baseline: str = BASELINE) -> dict[str, Po
     return methods
 
 
-def draw_jobs(suite: str, split: str, jobs: int, seed: int) -> tuple[JobSpec, ...]:
+def draw_jobs(suite: str, split: str, jobs: int, seed: int, unseen: str | None = None) -> tuple[JobSpec, ...]:
     """The jobs of a comparison; the first ones of a longer comparison are the same.
 
     Args:
@@ -204,12 +205,15 @@ def draw_jobs(suite: str, split: str, jobs: int, seed: int) -> tuple[JobSpec, ..
         split: Of the suite.
         jobs: How many, >= 1.
         seed: Of the draw, >= 0.
+        unseen: Only jobs that are new in this, a key of `rl_tuner.envs.suites.AXES`; None for all.
 
     Raises:
-        ConfigError: A value is unknown or out of range.
+        ConfigError: A value is unknown or out of range, or the split holds no such jobs.
     """
     require_range("jobs", jobs, 1)
     family, rng = load_suite(suite).family(split), Streams(seed).numpy("data")
+    if unseen is not None:
+        family = family.only(unseen=choose("unseen", unseen, AXES))
     return tuple(family.sample(rng) for _ in range(jobs))
 
 
@@ -218,7 +222,7 @@ def episode_seed(seed: int, job: int, repeat: int) -> int:
     return int(np.random.SeedSequence([seed, job, repeat]).generate_state(1, np.uint32)[0])
 
 
-def compare(
+def compare(  # noqa: PLR0913 (each one an option of the command)
     methods: Mapping[str, Policy],
     suite: str = "quick",
     split: str = "test",
@@ -226,6 +230,7 @@ def compare(
     seeds: int = 5,
     seed: int = 0,
     *,
+    unseen: str | None = None,
     baseline: str = BASELINE,
     on_row: Callable[[Row], object] | None = None,
     done_rows: Collection[Row] = (),
@@ -239,6 +244,7 @@ def compare(
         jobs: How many jobs are drawn, >= 1.
         seeds: How often each is run by each method, >= 1.
         seed: Of all that is random, >= 0.
+        unseen: See `draw_jobs`.
         baseline: One of the methods.
         on_row: Called with each new row, as soon as it is known.
         done_rows: Rows of the same comparison that need not be run again.
@@ -249,7 +255,7 @@ def compare(
     require_range("seeds", seeds, 1)
     if baseline not in methods:
         raise ConfigError(f"the baseline {baseline!r} is not among the methods {', '.join(methods)}")
-    specs = draw_jobs(suite, split, jobs, seed)
+    specs = draw_jobs(suite, split, jobs, seed, unseen)
     envs = {name: TuningEnv.for_policy(p, suite=suite, split=split) for name, p in methods.items()}
     done = {row.key: row for row in done_rows}
     rows = []
@@ -268,5 +274,5 @@ def compare(
 
 def _run(name: str, policy: Policy, env: TuningEnv, spec: JobSpec, job: int, repeat: int, number: int) -> Row:
     episode = run_episode(env, policy, number, spec)
-    engine = env.engine
-    return Row.of(episode, method=name, job=job, seed=repeat, start=engine.job.start, budget=engine.budget)
+    start, budget = env.engine.job.start, env.course.budget
+    return Row.of(episode, method=name, job=job, seed=repeat, start=start, budget=budget)

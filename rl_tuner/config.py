@@ -39,7 +39,9 @@ def require_range(
     number = isinstance(given, Real) and not isinstance(given, bool)  # NumPy's numbers are Real too
     inside = number and value <= high and (value > low if above else value >= low)
     if not inside:  # NaN fails every comparison and ends here too
-        bound = f"{'>' if above else '>='} {low:g}" + ("" if high == float("inf") else f" and <= {high:g}")
+        bound = f"{'>' if above else '>='} {low:g}"
+        if high != float("inf"):  # a limit of 1 - 1e-9, say, is there to mean "below 1"
+            bound += f" and {'<' if high < 1 and f'{high:g}' == '1' else '<='} {high:g}"
         raise ConfigError(f"{what} must be {bound}, got {value!r}")
     return value
 

@@ -2,12 +2,15 @@
 
 The environment's ``step`` and the tuner's decision are the same four calls: `Course.act`, training,
 `Course.settle`, `Course.observation`. What differs is only who trains.
+
+A job may have phases, one after the other (pretraining, then fine-tuning): where an outcome says that one
+is over, `Course.begin_phase` starts the next. To the policy it is a fresh start, but for the progress.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,7 +22,7 @@ from rl_tuner.config import require_range
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet
 from rl_tuner.history import Interval, Record, Track
-from rl_tuner.intervals import boundaries
+from rl_tuner.intervals import boundaries, phase_boundaries
 from rl_tuner.rails import Rails, Verdict, make_rails, not_finite
 from rl_tuner.rewards import crash_reward, reward_function
 from rl_tuner.space import SearchSpace
@@ -52,7 +55,8 @@ class CourseConfig:
         intervals: "geometric" or "uniform".
         reward: A name of `rl_tuner.rewards.REWARDS`.
         rails: True, False or your own `Rails`.
-        patience: Stop early after so many decisions without a new best loss; None for never.
+        patience: Stop early after so many decisions without a new best loss; None for never. A phase that
+            is not the job's last one goes on.
     """
 
     decisions: int = 20
@@ -81,6 +85,7 @@ class Outcome:
         improved: Whether the criterion is a new best.
         crashed: Whether the job ended by a failure past the rails.
         finished: Whether the job is over: budget spent, crashed, or stopped early.
+        phase_over: Whether the phase's budget is spent and the next phase is to begin.
     """
 
     interval: Interval
@@ -89,6 +94,7 @@ class Outcome:
     improved: bool
     crashed: bool
     finished: bool
+    phase_over: bool
 
 
 class Course(Generic[K]):
@@ -98,16 +104,24 @@ class Course(Generic[K]):
         space: The hyperparameters moved.
         actions: How actions are read.
         config: How the job is tuned.
-        budget: What the job may use, in samples or updates: the unit of `used` in `settle`.
+        budget: What the job may use, in samples or updates: the unit of `used` in `settle`. For a job in
+            phases, what each of them may use.
+
+    Raises:
+        ConfigError: The budget cannot hold the decisions, or there are fewer of them than phases.
     """
 
-    def __init__(self, space: SearchSpace, actions: ActionMap, config: CourseConfig, budget: int) -> None:
+    def __init__(
+        self, space: SearchSpace, actions: ActionMap, config: CourseConfig, budget: int | Sequence[int]
+    ) -> None:
         self.space, self.actions, self.config = space, actions, config
         self.features = FeatureSet(space)
         self.rails = make_rails(config.rails)
         self._reward = reward_function(config.reward)
-        self.budget = budget
-        self.ends: list[int] = boundaries(budget, config.decisions, config.intervals).tolist()
+        self.budgets = tuple(budget) if isinstance(budget, Sequence) else (budget,)
+        self.budget = sum(self.budgets)
+        self.ends: list[int] = phase_boundaries(self.budgets, config.decisions, config.intervals).tolist()
+        self.phase = 0
         self.used = 0
         self.decision = 0
         self.rescues = 0
@@ -115,7 +129,7 @@ class Course(Generic[K]):
         self.return_ = 0.0
         self.track = Track()
         self._before = Track()
-        self._interval = Interval()
+        self.interval = Interval()
         self._rescued = False
         self._cuts = 1.0
         self._since_best = 0
@@ -144,8 +158,37 @@ class Course(Generic[K]):
         """
         self.anchor = self.space.anchor(start, limits)
         self.track = self._before = Track.begin(val_loss)
-        self._interval = Interval(val_loss=val_loss)
+        self.interval = Interval(val_loss=val_loss)
         self.good = self.best = trainee.keep()
+
+    def begin_phase(
+        self,
+        trainee: Restorable[K],
+        start: Mapping[str, float],
+        val_loss: float,
+        limits: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts the next phase, at its own hyperparameters, when `settle` said that one is over.
+
+        What is known of the training starts anew; the budget used, the decisions, rescues, records and the
+        return go on.
+
+        Args:
+            trainee: See `begin`.
+            start: See `begin`.
+            val_loss: See `begin`.
+            limits: See `begin`.
+        """
+        self.phase += 1
+        self._rescued, self._cuts, self._since_best = False, 1.0, 0
+        self._fraction = np.zeros(len(self.space))
+        self.offset = self._good_offset = np.zeros(len(self.space))
+        self.begin(trainee, start, val_loss, limits)
+
+    @property
+    def phase_start(self) -> int:
+        """Where the present phase began, in the budget's unit."""
+        return sum(self.budgets[: self.phase])
 
     @property
     def next_end(self) -> int:
@@ -174,7 +217,7 @@ class Course(Generic[K]):
             interval: What the training showed.
             used: How much of the budget is spent in all.
         """
-        self.used, self._interval, self._before = used, interval, self.track
+        self.used, self.interval, self._before = used, interval, self.track
         trained_with = self.values
         verdict = self._judge(interval)
         self._rescued = False
@@ -184,13 +227,11 @@ class Course(Generic[K]):
         else:
             self._reject(trainee)
         self._since_best = 0 if improved else self._since_best + 1
-        patience = self.config.patience
-        out_of_patience = patience is not None and self._since_best >= patience
-        self.finished = self.crashed or used >= self.budget or out_of_patience
+        phase_over = self._finish()
         reward = float(
-            crash_reward(self.return_)
+            crash_reward(self.return_, len(self.budgets))
             if self.crashed
-            else self._reward(self._before, self.track, self.finished)
+            else self._reward(self._before, self.track, self.finished or phase_over)
         )
         self.return_ += reward
         self.records += (
@@ -206,13 +247,13 @@ class Course(Generic[K]):
             ),
         )
         self.decision += 1
-        return Outcome(interval, verdict, reward, improved, self.crashed, self.finished)
+        return Outcome(interval, verdict, reward, improved, self.crashed, self.finished, phase_over)
 
     def observation(self) -> NDArray[np.float32]:
         """What the policy sees now, shape (F,)."""
         return self.features.observe(
             track=self._before,
-            interval=self._interval,
+            interval=self.interval,
             progress=self.used / self.budget,
             next_interval=max(self.next_end - self.used, 1) / self.budget,
             anchor=self.anchor,
@@ -220,6 +261,14 @@ class Course(Generic[K]):
             fraction=self._fraction,
             rescued=self._rescued,
         )
+
+    def _finish(self) -> bool:
+        """Notes whether the job is over; returns whether only its phase is."""
+        last, patience = self.phase == len(self.budgets) - 1, self.config.patience
+        stopped = last and patience is not None and self._since_best >= patience
+        spent = self.used >= self.phase_start + self.budgets[self.phase]
+        self.finished = self.crashed or stopped or (last and spent)
+        return spent and not self.finished
 
     def _judge(self, interval: Interval) -> Verdict:
         if self.rails is not None:
@@ -260,9 +309,9 @@ class Course(Generic[K]):
         return self.actions.cut(self.anchor, offset, "lr", factor)
 
     _STATE = (
-        "used", "decision", "rescues", "crashed", "finished", "return_", "track", "_before", "_interval",
-        "_rescued", "_since_best", "_cuts", "_fraction", "offset", "_good_offset", "anchor", "records",
-        "good", "best",
+        "phase", "used", "decision", "rescues", "crashed", "finished", "return_", "track", "_before",
+        "interval", "_rescued", "_since_best", "_cuts", "_fraction", "offset", "_good_offset", "anchor",
+        "records", "good", "best",
     )  # fmt: skip
 
     def get_state(self) -> dict[str, Any]:

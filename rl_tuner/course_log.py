@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,7 +39,6 @@ class CourseLog:
         self.lines = np.zeros((num, decisions), line)
         self._final_lines = self.lines.copy()
         self._final_decisions = np.zeros(num, np.int64)
-        self._final_available = np.zeros((num, len(self.names)), np.bool_)
 
     def write(
         self,
@@ -61,7 +61,7 @@ class CourseLog:
             track: The track after it, arrays of shape (N,).
             reward: In nats, shape (N,).
             verdict: A `Verdict` as int, shape (N,).
-            values: The hyperparameters trained with, shape (N, D).
+            values: The hyperparameters trained with, shape (N, D); NaN where a job lacks one.
         """
         slots = np.flatnonzero(active)
         place = slots, decision[slots]
@@ -73,36 +73,31 @@ class CourseLog:
         self.lines["verdict"][place] = verdict[slots]
         self.lines["values"][place] = values[slots]
 
-    def close(self, ended: Bools, decisions: Ints, available: Bools) -> None:
+    def close(self, ended: Bools, decisions: Ints) -> None:
         """Keeps the lines of courses that ended for `final_records`, in place of those kept before.
 
         Args:
             ended: Which slots, bool, shape (N,).
             decisions: How many lines each has, shape (N,).
-            available: Which hyperparameters each job has, shape (N, D).
         """
         slots = np.flatnonzero(ended)
         self._final_lines[slots] = self.lines[slots]
         self._final_decisions[slots] = decisions[slots]
-        self._final_available[slots] = available[slots]
 
     def final_records(self, slot: int) -> tuple[Record, ...]:
         """The lines of the course that ended last in a slot; none before one did."""
-        lines = self._final_lines[slot, : self._final_decisions[slot]]
-        return self._records(lines, self._final_available[slot])
+        return self._records(self._final_lines[slot, : self._final_decisions[slot]])
 
-    def records(self, slot: int, decisions: int, available: Bools) -> tuple[Record, ...]:
+    def records(self, slot: int, decisions: int) -> tuple[Record, ...]:
         """The first lines of a slot.
 
         Args:
             slot: Which one.
             decisions: How many lines.
-            available: Which hyperparameters the job has, shape (D,).
         """
-        return self._records(self.lines[slot, :decisions], available)
+        return self._records(self.lines[slot, :decisions])
 
-    def _records(self, lines: NDArray[np.void], available: Bools) -> tuple[Record, ...]:
-        names = [name for name, there in zip(self.names, available, strict=True) if there]
+    def _records(self, lines: NDArray[np.void]) -> tuple[Record, ...]:
         return tuple(
             Record(
                 decision=decision,
@@ -112,7 +107,11 @@ class CourseLog:
                 best=float(line["best"]),
                 reward=float(line["reward"]),
                 verdict=Verdict(int(line["verdict"])).name.lower(),
-                values=dict(zip(names, line["values"][available].tolist(), strict=True)),
+                values=self._named(line["values"].tolist()),
             )
             for decision, line in enumerate(lines)
         )
+
+    def _named(self, values: Sequence[float]) -> dict[str, float]:
+        """The hyperparameters that a line's job has (or its phase: another one may have others)."""
+        return {name: v for name, v in zip(self.names, values, strict=True) if not math.isnan(v)}

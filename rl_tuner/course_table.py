@@ -15,7 +15,7 @@ from rl_tuner.course import CourseConfig
 from rl_tuner.course_log import CourseLog
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Interval, Record, Track
-from rl_tuner.intervals import boundaries
+from rl_tuner.intervals import phase_boundaries
 from rl_tuner.space import Anchor, Array, SearchSpace
 
 Ints = NDArray[np.int64]
@@ -35,6 +35,10 @@ class CourseTable:
     Attributes:
         budget: What each job may use, in samples or updates, int, shape (N,) like all without a shape here.
         ends: Where its intervals end, int, shape (N, decisions).
+        phases: How many phases it has, int.
+        phase: The present one, int, from 0.
+        phase_start: Where that began, in the budget's unit, int.
+        phase_end: Where it ends, int.
         used: How much of the budget is spent, int.
         decision: Decisions settled so far, int.
         rescues: How often the rails stepped in, int.
@@ -61,6 +65,8 @@ class CourseTable:
         self.space, self.config, self.num = space, config, num
         self.budget = np.ones(num, np.int64)
         self.ends = np.ones((num, config.decisions), np.int64)
+        self.phases, self.phase_end = np.ones((2, num), np.int64)
+        self.phase, self.phase_start = np.zeros((2, num), np.int64)
         self.used, self.decision, self.rescues, self.since_best = np.zeros((4, num), np.int64)
         self.crashed, self.rescued = np.zeros((2, num), np.bool_)
         self.finished = np.ones(num, np.bool_)
@@ -74,7 +80,7 @@ class CourseTable:
     def begin(
         self,
         slots: Sequence[int] | Ints,
-        budgets: Sequence[int] | Ints,
+        budgets: Sequence[int | Sequence[int]] | Ints,
         anchors: Sequence[Anchor],
         val_losses: Sequence[float] | Array,
     ) -> None:
@@ -82,37 +88,77 @@ class CourseTable:
 
         Args:
             slots: Which slots, k of them.
-            budgets: What each job may use, in the unit of `used` in `settle`.
+            budgets: What each job may use, in the unit of `used` in `settle`; for a job in phases, what each
+                of them may use.
             anchors: The jobs' start values and limits, from `SearchSpace.anchor`.
             val_losses: Validation losses before training; NaN where a job has no validation.
 
         Raises:
-            ConfigError: A budget cannot hold the decisions.
+            ConfigError: A budget cannot hold the decisions, or a job has more phases than decisions.
         """
         for slot, budget, anchor, val_loss in zip(slots, budgets, anchors, val_losses, strict=True):
-            self.ends[slot] = boundaries(int(budget), self.config.decisions, self.config.intervals)
-            self.budget[slot] = budget
+            parts = [int(part) for part in (budget if isinstance(budget, Sequence) else [budget])]
+            self.ends[slot] = phase_boundaries(parts, self.config.decisions, self.config.intervals)
+            self.budget[slot], self.phases[slot], self.phase_end[slot] = sum(parts), len(parts), parts[0]
             for name in self._ZEROED:
                 getattr(self, name)[slot] = 0
-            self.cuts[slot] = 1.0
-            put(self.anchor, slot, anchor)
-            put(self.track, slot, Track.begin(val_loss))
-            put(self.before, slot, Track.begin(val_loss))
-            put(self.interval, slot, Interval(val_loss=val_loss))
+            self._begin_training(slot, anchor, val_loss)
+
+    def begin_phases(
+        self,
+        slots: Sequence[int] | Ints,
+        budgets: Sequence[int] | Ints,
+        anchors: Sequence[Anchor],
+        val_losses: Sequence[float] | Array,
+    ) -> None:
+        """Starts the next phases in some slots; see `rl_tuner.course.Course.begin_phase`.
+
+        Args:
+            slots: Which slots, k of them.
+            budgets: What each phase may use: the number that `begin` was given for it.
+            anchors: See `begin`.
+            val_losses: See `begin`.
+        """
+        for slot, budget, anchor, val_loss in zip(slots, budgets, anchors, val_losses, strict=True):
+            self.phase[slot] += 1
+            self.phase_start[slot] = self.phase_end[slot]
+            self.phase_end[slot] += budget
+            for name in self._OF_PHASE:
+                getattr(self, name)[slot] = 0
+            self._begin_training(slot, anchor, val_loss)
+
+    def _begin_training(self, slot: int, anchor: Anchor, val_loss: float) -> None:
+        self.cuts[slot] = 1.0
+        put(self.anchor, slot, anchor)
+        put(self.track, slot, Track.begin(val_loss))
+        put(self.before, slot, Track.begin(val_loss))
+        put(self.interval, slot, Interval(val_loss=val_loss))
 
     def records(self, slot: int) -> tuple[Record, ...]:
         """The log of the slot's present course, a line for each decision so far; `begin` starts it anew."""
-        return self._log.records(slot, int(self.decision[slot]), self.anchor.available[slot])
+        return self._log.records(slot, int(self.decision[slot]))
 
     def final_records(self, slot: int) -> tuple[Record, ...]:
         """The log of the course that finished last in the slot; empty before one did."""
         return self._log.final_records(slot)
 
+    _OF_PHASE = ("since_best", "rescued", "fraction", "offset", "good_offset")
     _ZEROED = (
-        "used", "decision", "rescues", "since_best", "crashed", "rescued", "finished", "return_",
-        "fraction", "offset", "good_offset",
+        *_OF_PHASE, "used", "decision", "rescues", "crashed", "finished", "return_", "phase", "phase_start",
     )  # fmt: skip
-    _STATE = (*_ZEROED, "budget", "ends", "cuts", "track", "before", "interval", "anchor", "_log")
+    _STATE = (
+        *_ZEROED,
+        "budget",
+        "ends",
+        "phases",
+        "phase_end",
+        "cuts",
+        "track",
+        "before",
+        "interval",
+        "anchor",
+        "_log",
+    )
 
     def get_state(self) -> dict[str, Any]:
         """Everything that changes during the courses, copied and picklable; `set_state` continues from it."""

@@ -35,6 +35,7 @@ class Outcomes:
         improved: Whether the criterion is a new best: the weights are the best ones so far.
         crashed: Whether the job ended by a failure past the rails.
         finished: Whether the job is over: budget spent, crashed, or stopped early.
+        phase_over: Whether the phase's budget is spent and the next is to begin (`Courses.begin_phases`).
         good: Whether the state is to be kept as the last good one.
         restore: Whether the last good state is to be put back, and `Courses.values` to be written again.
     """
@@ -44,6 +45,7 @@ class Outcomes:
     improved: Bools
     crashed: Bools
     finished: Bools
+    phase_over: Bools
     good: Bools
     restore: Bools
 
@@ -137,19 +139,20 @@ class Courses(CourseTable):
         improved = self._accept(accepted)
         self.rescued &= ~active
         self._reject(failed)
-        self._finish(active, improved)
-        reward = self._pay(active)
+        phase_over = self._finish(active, improved)
+        reward = self._pay(active, phase_over)
         self._log.write(
             active, self.decision, self.used, self.interval, self.track, reward, verdict, trained_with
         )
         self.decision += active
-        self._log.close(self.finished & active, self.decision, self.anchor.available)
+        self._log.close(self.finished & active, self.decision)
         return Outcomes(
             verdict=verdict,
             reward=reward,
             improved=improved,
             crashed=self.crashed & active,
             finished=self.finished & active,
+            phase_over=phase_over,
             good=improved if self.rails is None else accepted,
             restore=np.zeros_like(failed) if self.rails is None else failed,
         )
@@ -207,17 +210,21 @@ class Courses(CourseTable):
         offset = self.actions.cut(self.anchor, offset, "lr", rails.lr_cut)
         np.copyto(self.offset, offset, where=failed[:, None])
 
-    def _finish(self, active: Bools, improved: Bools) -> None:
+    def _finish(self, active: Bools, improved: Bools) -> Bools:
+        """Notes which jobs are over; returns where only a phase is."""
         np.copyto(self.since_best, np.where(improved, 0, self.since_best + 1), where=active)
-        over = self.crashed | (self.used >= self.budget)
+        last, spent = self.phase == self.phases - 1, self.used >= self.phase_end
+        stopped = spent
         if self.config.patience is not None:
-            over |= self.since_best >= self.config.patience
-        self.finished |= over
+            stopped = spent | (self.since_best >= self.config.patience)
+        self.finished |= self.crashed | (last & stopped)
+        phase_over: Bools = active & spent & ~self.finished
+        return phase_over
 
-    def _pay(self, active: Bools) -> Array:
+    def _pay(self, active: Bools, phase_over: Bools) -> Array:
         """The rewards, shape (N,), added to the returns; 0 in slots that did not train."""
-        earned = self._reward(self.before, self.track, self.finished)
-        earned = np.where(self.crashed, crash_reward(self.return_), earned)
+        earned = self._reward(self.before, self.track, self.finished | phase_over)
+        earned = np.where(self.crashed, crash_reward(self.return_, self.phases), earned)
         reward: Array = np.where(active, earned, 0.0)
         self.return_ += reward
         return reward

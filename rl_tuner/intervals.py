@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,3 +51,52 @@ def boundaries(budget: int, decisions: int, kind: str = "geometric") -> NDArray[
     ends = np.maximum.accumulate(np.maximum(ends, 1) - steps) + steps
     fitting: NDArray[np.int64] = np.minimum(ends, budget - (decisions - 1 - steps))
     return fitting
+
+
+def phase_boundaries(budgets: Sequence[int], decisions: int, kind: str = "geometric") -> NDArray[np.int64]:
+    """`boundaries` of a job in phases: each has intervals of its own, so that it ends with one of them.
+
+    Args:
+        budgets: What each phase may use, at least one phase.
+        decisions: Number of intervals in all, at least one a phase.
+        kind: "geometric" or "uniform".
+
+    Returns:
+        Strictly increasing ends since the first phase's start, shape (decisions,).
+
+    Raises:
+        ConfigError: A value is out of range, or the phases are more than the decisions.
+    """
+    if len(budgets) == 1:
+        return boundaries(budgets[0], decisions, kind)
+    boundaries(sum(budgets), decisions, kind)  # complains of what is out of range as a whole
+    for number, budget in enumerate(budgets):
+        require_range(f"budget of phase {number}", budget, 1)
+    parts, start = [], 0
+    for budget, part in zip(budgets, divide_decisions(budgets, decisions), strict=True):
+        parts.append(start + boundaries(budget, part, kind))
+        start += budget
+    return np.concatenate(parts)
+
+
+def divide_decisions(budgets: Sequence[int], decisions: int) -> list[int]:
+    """Divides decisions between phases in proportion to their budgets, by Webster's method.
+
+    Each phase gets one at least, and none more than its budget can hold.
+
+    Args:
+        budgets: What each phase may use, >= 1.
+        decisions: How many there are, at most what all budgets can hold.
+
+    Raises:
+        ConfigError: The phases are more than the decisions.
+    """
+    if decisions < len(budgets):
+        raise ConfigError(
+            f"a job of {len(budgets)} phases needs a decision for each, got {decisions}: raise decisions"
+        )
+    shares, taken = np.array(budgets, np.float64), np.ones(len(budgets), np.int64)
+    for _ in range(decisions - len(budgets)):
+        claims = np.where(taken < shares, shares / (2 * taken + 1), 0.0)
+        taken[np.argmax(claims)] += 1
+    return [int(part) for part in taken]

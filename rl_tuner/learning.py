@@ -25,7 +25,7 @@ from rl_tuner.episode_logs import EpisodeLog, VectorEpisodeLog
 from rl_tuner.errors import ConfigError
 from rl_tuner.runs import RunDirectory
 from rl_tuner.seeding import Streams
-from rl_tuner.space import HYPERPARAMETERS, search_space
+from rl_tuner.space import STANDARD, search_space
 from rl_tuner.tracking import Tracker
 
 RECENT = 100
@@ -66,7 +66,7 @@ class LearningConfig:
     steps: int = 0
     actions: str = ""
     reward: str = "log_improvement"
-    hyperparameters: tuple[str, ...] = tuple(HYPERPARAMETERS)
+    hyperparameters: tuple[str, ...] = STANDARD
     decisions: int = 20
     intervals: str = "geometric"
     rails: bool = True

@@ -17,10 +17,13 @@ import torch
 from torch import nn
 
 from rl_tuner.config import from_dict, to_dict
+from rl_tuner.envs.architectures import build_network
+from rl_tuner.envs.data import DataShape
 from rl_tuner.envs.models import mlp
 from rl_tuner.envs.preprocessing import Preprocessing
 from rl_tuner.errors import ConfigError, JobError
 from rl_tuner.files import plain, write_bytes
+from rl_tuner.seeding import torch_seed
 
 FORMAT_VERSION = 1
 KEY = "rl_tuner_model"
@@ -31,8 +34,10 @@ class ModelMetadata:
     """What a model file says about its model.
 
     Attributes:
-        architecture: ``{"kind": "mlp", "inputs", "hidden", "outputs", "dropout"}``, or ``{"kind":
-            "function", "name"}`` for a model that the user's own code builds.
+        architecture: ``{"kind": "network", "name", "shape", "dropout"}``, what
+            `rl_tuner.envs.architectures.build_network` takes; or ``{"kind": "function", "name"}`` for a
+            model that the user's own code builds. Files of old may say ``{"kind": "mlp", "inputs",
+            "hidden", "outputs", "dropout"}``.
         task: "classification" or "regression".
         preprocessing: How raw columns become inputs, and outputs class names or values; None if unknown.
         provenance: Where the model comes from, JSON-able: policy, seed, scores.
@@ -113,7 +118,7 @@ def load_model(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Mod
         if model is None:
             model = _build(path, architecture)
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise JobError(f"{path} is a damaged model file: {error}") from error
     except RuntimeError as error:  # torch's complaint about missing, foreign or misshapen tensors
         raise JobError(f"{path} does not fit the model: {' '.join(str(error).split())}") from error
@@ -139,11 +144,16 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def _build(path: Path, architecture: Mapping[str, Any]) -> nn.Module:
-    if architecture["kind"] != "mlp":
+    kind = architecture["kind"]
+    if kind not in ("network", "mlp"):
         raise JobError(
             f"{path} holds the weights of a model that {architecture.get('name', 'own code')} built: "
             "build it and give load_model(path, model)"
         )
-    return mlp(
-        architecture["inputs"], architecture["hidden"], architecture["outputs"], architecture["dropout"]
-    )
+    with torch_seed(0):  # the weights are overwritten; the caller's generator is to stay as it is
+        if kind == "network":
+            shape = from_dict(DataShape, architecture["shape"])
+            return build_network(architecture["name"], shape, architecture["dropout"])
+        return mlp(
+            architecture["inputs"], architecture["hidden"], architecture["outputs"], architecture["dropout"]
+        )

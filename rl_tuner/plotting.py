@@ -28,7 +28,7 @@ NOTHING_YET = "no decision yet"
 
 
 def records_text(records: Sequence[Record], title: str) -> str:
-    """An aligned table, a line for each decision; hyperparameters in the order of the first record.
+    """An aligned table, a line for each decision; hyperparameters in the order they first come up in.
 
     Args:
         records: An episode's log; may be empty.
@@ -36,7 +36,7 @@ def records_text(records: Sequence[Record], title: str) -> str:
     """
     if not records:
         return f"{title}\n({NOTHING_YET})"
-    names = list(records[0].values)
+    names = list(dict.fromkeys(name for record in records for name in record.values))
     rows = [["decision", "used", *names, "train_loss", "val_loss", "best", "reward", "verdict"]]
     for r in records:
         values = [f"{r.values[name]:.4g}" if name in r.values else "-" for name in names]
@@ -84,7 +84,7 @@ def records_figure(records: Sequence[Record], title: str, unit: str = "") -> Fig
     if not records:
         figure.text(0.5, 0.5, NOTHING_YET, ha="center", va="center", color="gray")
         return figure
-    names = list(records[0].values)
+    names = list(dict.fromkeys(name for record in records for name in record.values))
     rows = -(-len(names) // PANELS)
     columns = -(-len(names) // rows) if rows else 1
     grid = figure.add_gridspec(1 + rows, columns, height_ratios=[max(1.6, 1.2 * rows)] + [1.0] * rows)

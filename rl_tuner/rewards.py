@@ -1,7 +1,8 @@
 """Rewards: what an interval's training was worth, in nats of validation loss.
 
 All are differences of one bounded quantity, the *level* log(V / V_0) clipped to [-10, 3], so that with
-γ = 1 the return telescopes and a crash can be priced below every finite outcome.
+γ = 1 the return telescopes and a crash can be priced below every finite outcome. A job in phases has a V_0
+of its own in each: its return is the sum over the phases.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from rl_tuner.config import choose
 from rl_tuner.history import WORST, Track, Value, log_level, pick
 
 CRASH_RETURN = -WORST - 1.0
-"""The return of an episode that crashed, in nats: one below the worst finite return."""
+"""The return of an episode of one phase that crashed, in nats: one below the worst finite return."""
 
 
 def log_improvement(before: Track, after: Track, last: Value) -> Value:
@@ -28,13 +29,13 @@ def best_improvement(before: Track, after: Track, last: Value) -> Value:
 
 
 def final_improvement(before: Track, after: Track, last: Value) -> Value:
-    """Zero until the episode's last interval, then ``log(V_0 / min V)``, in [0, 10] nats."""
+    """Zero until the last interval (of each phase), then ``log(V_0 / min V)``, in [0, 10] nats."""
     level = _level(after.best, after)
     return pick(last, -level, 0.0 * level)
 
 
 Reward = Callable[[Track, Track, Value], Value]
-"""(track before, track after, whether the episode ends here) → reward in nats, float or shape (N,).
+"""(track before, track after, whether the episode or phase ends here) → reward in nats, float or (N,).
 
 Whether it ends is a bool, or a bool array of shape (N,)."""
 
@@ -54,9 +55,14 @@ def reward_function(name: str) -> Reward:
     return REWARDS[choose("reward", name, REWARDS)]
 
 
-def crash_reward(return_so_far: Value) -> Value:
-    """The last reward of a crashed episode: it brings the return to `CRASH_RETURN`, whatever was earned."""
-    return CRASH_RETURN - return_so_far
+def crash_return(phases: Value = 1) -> Value:
+    """The return of a crashed episode of so many phases, in nats: one below the worst finite return."""
+    return -WORST * phases - 1.0
+
+
+def crash_reward(return_so_far: Value, phases: Value = 1) -> Value:
+    """The last reward of a crashed episode: it brings the return to `crash_return`, whatever was earned."""
+    return crash_return(phases) - return_so_far
 
 
 def _level(value: Value, track: Track) -> Value:

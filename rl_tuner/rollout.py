@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.jobs import TrainingJob
-from rl_tuner.envs.suites import JobSpec
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Record

@@ -45,6 +45,13 @@ class Streams:
         sequence = np.random.SeedSequence([int(self.seed), zlib.crc32(stream.encode())])
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
+    def phase(self, number: int) -> Streams:
+        """The streams of one of the episode's phases, >= 0; those of phase 0 are the episode's own."""
+        if number == 0:
+            return self
+        sequence = np.random.SeedSequence([int(self.seed), zlib.crc32(b"phase"), number])
+        return Streams(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
     def numpy(self, stream: str) -> np.random.Generator:
         """A NumPy generator at the start of the stream."""
         return np.random.default_rng(self.seed_of(stream))

@@ -105,10 +105,20 @@ WEIGHT_DECAY = Hyperparameter(
 )
 DROPOUT = Hyperparameter("dropout", 0.01, 0.8, "logit", step=1.0, reach=6.0, zero=True)
 MOMENTUM = Hyperparameter("momentum", 0.1, 0.99, "logit", step=0.5, reach=4.0, zero=True)
+L1 = Hyperparameter("l1", 1e-6, 0.3, "log", step=np.log(10) / 2, reach=4 * np.log(10), zero=True)
+L2 = Hyperparameter("l2", 1e-6, 0.3, "log", step=np.log(10) / 2, reach=4 * np.log(10), zero=True)
+LABEL_SMOOTHING = Hyperparameter("label_smoothing", 0.001, 0.5, "logit", step=1.0, reach=6.0, zero=True)
+MAX_GRAD_NORM = Hyperparameter("max_grad_norm", 0.01, 100.0, "log", step=np.log(10) / 2, reach=3 * np.log(10))
 
 HYPERPARAMETERS: dict[str, Hyperparameter] = {
-    h.name: h for h in (LR, BATCH_SIZE, WEIGHT_DECAY, DROPOUT, MOMENTUM)
-}
+    h.name: h
+    for h in (
+        LR, BATCH_SIZE, WEIGHT_DECAY, DROPOUT, MOMENTUM, L1, L2, LABEL_SMOOTHING, MAX_GRAD_NORM,
+    )
+}  # fmt: skip
+"""All that a search space may hold, by name."""
+STANDARD: tuple[str, ...] = tuple(h.name for h in (LR, BATCH_SIZE, WEIGHT_DECAY, DROPOUT, MOMENTUM))
+"""Names of the standard search space; policy files depend on them and on their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,17 +241,18 @@ class SearchSpace:
 
 
 def search_space(names: Sequence[str] | None = None) -> SearchSpace:
-    """The standard search space, or the named part of it.
+    """The standard search space, or one of the named hyperparameters.
 
     Args:
-        names: Any of "lr", "batch_size", "weight_decay", "dropout", "momentum" (β1 for Adam and its
-            likes); None for all five.
+        names: Any of `HYPERPARAMETERS`; None for the five of `STANDARD`: "lr", "batch_size", "weight_decay",
+            "dropout", "momentum" (β1 for Adam and its likes). The others are "l1" and "l2" (penalties on the
+            training loss), "label_smoothing" and "max_grad_norm" (gradient clipping).
 
     Raises:
         ConfigError: A name is unknown, repeated, or none is given.
     """
     if names is None:
-        return SearchSpace(tuple(HYPERPARAMETERS.values()))
+        names = STANDARD
     if isinstance(names, str):
         raise ConfigError(f"hyperparameters must be a sequence of names, got the string {names!r}")
     return SearchSpace(tuple(HYPERPARAMETERS[choose("hyperparameter", n, HYPERPARAMETERS)] for n in names))

@@ -6,7 +6,7 @@ The reference engine and the `Tuner` both hold a `Trainee`, so a hyperparameter 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,15 @@ class Trainee:
 
     Hyperparameters it can have: "lr" and "weight_decay" (param-group entries; each group keeps its ratio
     to the first one's lr and to the largest weight decay), "momentum" (``momentum``, or β1 of ``betas``),
-    "dropout" (every dropout layer, each keeping its ratio to the largest), "batch_size" (the sampler's).
+    "dropout" (every dropout layer, each keeping its ratio to the largest), "batch_size" (the sampler's), and
+    whatever stands in `others`.
 
     Args:
         optimizer: Any `torch.optim.Optimizer`.
         model: Its model; needed for dropout, and for buffers to be kept. None keeps parameters only.
         sampler: Whose batch size is tuned.
+        others: Values of further hyperparameters by name, which the training loop itself reads there:
+            penalties, gradient clipping and the like. They are written in place.
 
     Raises:
         ConfigError: `optimizer` is no optimizer.
@@ -55,10 +58,12 @@ class Trainee:
         optimizer: torch.optim.Optimizer,
         model: nn.Module | None = None,
         sampler: TunedBatchSampler | None = None,
+        others: MutableMapping[str, float] | None = None,
     ) -> None:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise ConfigError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
         self.optimizer, self.model, self.sampler = optimizer, model, sampler
+        self._others: MutableMapping[str, float] = {} if others is None else others
         self._dropouts = _dropout_layers(model)
         self._start_groups: list[dict[str, float]] = [
             {k: _number(g[k]) for k in ("lr", "weight_decay") if k in g} for g in optimizer.param_groups
@@ -81,7 +86,7 @@ class Trainee:
             values["dropout"] = max(_rate(layer) for layer in self._dropouts)
         if self.sampler is not None:
             values["batch_size"] = float(self.sampler.batch_size)
-        return values
+        return {**values, **self._others}
 
     def limits(self) -> dict[str, float]:
         """Upper bounds that the job itself sets: a batch is no larger than the dataset."""
@@ -97,7 +102,9 @@ class Trainee:
         for name, value in values.items():
             if name not in there:
                 raise ConfigError(f"this job has no hyperparameter {name!r}; it has {', '.join(there)}")
-            if name == "momentum":
+            if name in self._others:
+                self._others[name] = value
+            elif name == "momentum":
                 self._write_momentum(value)
             elif name == "dropout":
                 self._write_dropout(value)

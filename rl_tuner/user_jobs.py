@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,22 +11,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from rl_tuner.config import require_range
+from rl_tuner.config import require_range, to_dict
+from rl_tuner.envs.architectures import build_network, check_architecture
+from rl_tuner.envs.data import Split
+from rl_tuner.envs.families import SANE_LR
 from rl_tuner.envs.jobs import TrainingJob
-from rl_tuner.envs.models import mlp
-from rl_tuner.envs.suites import SANE_LR
-from rl_tuner.envs.tables import load_table
+from rl_tuner.envs.loaders import LoadOptions, is_remote, load_samples
+from rl_tuner.envs.weights import require_weights
 from rl_tuner.errors import ConfigError, JobError
 from rl_tuner.model_file import ModelMetadata
 from rl_tuner.seeding import Streams, torch_seed
 from rl_tuner.user_code import call, is_reference
 
 HIDDEN = (64, 32)
+ARCHITECTURES = {
+    "table": "mlp-64x32",
+    "image": "cnn-16x32",
+    "sound": "conv1d-16x32",
+    "tokens": "gru-64",
+    "ratings": "factors-16",
+}
+"""The network for each kind of data, if none is named."""
 EPOCHS = 30.0
-USUAL_LR = {**SANE_LR, "adamw": SANE_LR["adam"], "nesterov": SANE_LR["sgd"]}
-"""Start values by optimizer; where none is given the optimizer's own default counts."""
-OF_TABLES = ("target", "header", "model", "hidden", "optimizer", "impute", "task", "dropout")
-"""Settings that only a table takes: a user's own job brings them along."""
+
+LOADING = tuple(LoadOptions.__annotations__)
+"""Settings that say how the data is to be read; `rl_tuner.envs.loaders` knows which data takes which."""
+OF_DATA = ("target", "model", "hidden", "optimizer", "dropout", *LOADING)
+"""Settings that a user's own job brings along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +45,23 @@ class ApplyConfig:
     """What ``rl-tuner apply`` was asked for; None where nothing was said.
 
     Attributes:
-        data: A .csv or .npz file, or "module:function", a function that returns a `TrainingJob`.
+        data: What `rl_tuner.envs.loaders.load_samples` reads, or "module:function", a function that returns
+            a `TrainingJob`.
         target: The table's target column.
         policy: A policy's name or file.
-        model: "mlp", or "module:function", a function (inputs, outputs) → module.
-        hidden: Units of the MLP's hidden layers.
+        model: An architecture's name, see `rl_tuner.envs.architectures`; or "module:function", a function
+            (inputs, outputs) → module, for data that comes as rows of numbers. None for the usual one of
+            the data's kind.
+        hidden: Units of the hidden layers: (8, 5) is the model "mlp-8x5".
         optimizer: A name of `rl_tuner.envs.jobs.OPTIMIZERS`.
         lr, batch_size, weight_decay, dropout, momentum: Start values.
         epochs: The budget, in passes over the train part.
-        impute: Whether missing inputs are filled in.
-        task: "classification" or "regression".
+        impute, task, header, encode, labels, size, channels, length, rate: How the data is to be read: see
+            `rl_tuner.envs.loaders.LoadOptions`.
+        weights: A file of weights to start from, where names and shapes fit (`rl_tuner.envs.weights`): the
+            ``model.safetensors`` of another run, say.
         early_stopping: Decisions without a new best loss after which training ends.
         seed: Of the split, the initial weights, the batches and dropout.
-        header: Whether a csv file's first line holds column names.
     """
 
     data: str
@@ -65,6 +81,13 @@ class ApplyConfig:
     early_stopping: int | None = None
     seed: int = 0
     header: bool | None = None
+    encode: bool | None = None
+    labels: str | None = None
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    length: int | None = None
+    rate: int | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         Streams(self.seed)
@@ -76,6 +99,8 @@ class ApplyConfig:
                 require_range(name, value, low, high, above=above)
         if self.early_stopping is not None:
             require_range("early_stopping", self.early_stopping, 1)
+        if self.weights is not None:
+            require_weights(self.weights)
         for units in self.hidden or ():
             require_range("hidden", units, 1)
 
@@ -92,49 +117,43 @@ def build_job(config: ApplyConfig) -> tuple[TrainingJob, ModelMetadata]:
     Raises:
         ConfigError, DatasetError, JobError: Something does not exist or does not fit.
     """
-    return _own_job(config) if is_reference(config.data) else _table_job(config)
+    own = is_reference(config.data) and not is_remote(config.data)
+    return _own_job(config) if own else _data_job(config)
 
 
 def _own_job(config: ApplyConfig) -> tuple[TrainingJob, ModelMetadata]:
     """The job that a user's function returns, with the start values and epochs given."""
-    for name in OF_TABLES:
+    for name in OF_DATA:
         if getattr(config, name) is not None:
-            raise ConfigError(f"--{name} is for tables: {config.data} brings its own")
+            raise ConfigError(f"--{name} is for data: {config.data} brings its own")
     job = call(config.data)
     if not isinstance(job, TrainingJob):
         raise JobError(f"{config.data} must return an rl_tuner.envs.TrainingJob, got {type(job).__name__}")
+    for name in (*config.start, *(() if config.epochs is None else ("epochs",))):
+        if job.then:
+            raise ConfigError(
+                f"--{name} is for a job of one phase: {config.data} says it for each of its own"
+            )
     changes: dict[str, Any] = {"start": {**job.start, **config.start}}
     if config.epochs is not None:
         changes |= {"epochs": config.epochs, "budget": None}
+    if config.weights is not None:
+        changes["weights"] = config.weights
     architecture = {"kind": "function", "name": config.data}
     return replace(job, **changes), ModelMetadata(architecture, job.task, None, {"data": config.data})
 
 
-def _table_job(config: ApplyConfig) -> tuple[TrainingJob, ModelMetadata]:
-    """A job on a table: an MLP, or the module that a user's function returns."""
-    if config.target is None:
-        raise ConfigError(f"--target is missing: which column of {config.data} is to be predicted?")
-    table = load_table(
-        config.data, config.target, impute=bool(config.impute), task=config.task, header=config.header
-    )
-    split = table.split(config.seed)
-    inputs, outputs = split.features, split.classes or 1
-    start = config.start
+def _data_job(config: ApplyConfig) -> tuple[TrainingJob, ModelMetadata]:
+    """A job on the user's data: a network by name, or the module that a user's function returns."""
+    options: LoadOptions = {name: getattr(config, name) for name in LOADING}  # type: ignore[assignment]
+    samples = load_samples(config.data, config.target, **options)
+    split = samples.split(config.seed)
     optimizer = config.optimizer or "adam"
-    if "lr" not in start and optimizer in USUAL_LR:
-        start["lr"] = USUAL_LR[optimizer]
-    if config.model in (None, "mlp"):
-        hidden = HIDDEN if config.hidden is None else config.hidden
-        rate = config.dropout or 0.0  # the layers stand ready also at 0: a policy may raise it
-        architecture: dict[str, Any] = {
-            "kind": "mlp", "inputs": inputs, "hidden": list(hidden), "outputs": outputs, "dropout": rate
-        }  # fmt: skip
-        model: Any = lambda: mlp(inputs, hidden, outputs, rate)  # noqa: E731
-    elif config.hidden is not None:
-        raise ConfigError(f"--hidden is for the mlp: {config.model} builds its own layers")
-    else:
-        architecture = {"kind": "function", "name": config.model}
-        model = _own_model(str(config.model), inputs, outputs, split.train[0][:2])
+    start = config.start
+    if "lr" not in start and optimizer in SANE_LR:
+        start["lr"] = SANE_LR[optimizer]
+    model, architecture = _model(config, split)
+    place = data_name(config.data)
     job = TrainingJob(
         model,
         split.train,
@@ -144,10 +163,44 @@ def _table_job(config: ApplyConfig) -> tuple[TrainingJob, ModelMetadata]:
         start=start,
         task=split.task,
         epochs=EPOCHS if config.epochs is None else config.epochs,
-        name=Path(config.data).stem,
+        name=place.split(".")[0] or place,
+        weights=config.weights,
     )
-    provenance = {"data": Path(config.data).name, "target": config.target}
+    provenance: dict[str, Any] = {"data": place, "kind": samples.kind, "target": config.target}
+    if split.preprocessing is None:  # of tokens, which nothing else names
+        provenance["classes"] = list(samples.classes)
     return job, ModelMetadata(architecture, split.task, split.preprocessing, provenance)
+
+
+def data_name(reference: str) -> str:
+    """A short name of the data, fit for a file: the last part of a path or name, without the target."""
+    place = reference if os.path.exists(reference) else reference.rpartition("#")[0] or reference
+    path = Path(place.partition(":")[2]) if is_remote(place) else Path(place).absolute()
+    return path.name.replace(":", "-")
+
+
+def _model(config: ApplyConfig, split: Split) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
+    """A function that builds the network, and what the model file says about it."""
+    shape, rate = split.shape, config.dropout or 0.0  # layers stand ready also at 0: a policy may raise it
+    name = config.model or ARCHITECTURES[shape.kind]
+    if config.hidden is not None and config.model not in (None, "mlp"):
+        raise ConfigError(f"--hidden is for the mlp: {name} has its own layers")
+    if config.hidden is not None or name == "mlp":
+        name = _mlp_name(HIDDEN if config.hidden is None else config.hidden)
+    if is_reference(name):
+        if not split.train[0].is_floating_point():
+            raise ConfigError(
+                f"--model module:function is for rows of numbers, not {shape.kind}: name a network"
+            )
+        model = _own_model(name, split.features, shape.outputs, split.train[0][:2])
+        return model, {"kind": "function", "name": name}
+    check_architecture(name, shape.kind)
+    architecture = {"kind": "network", "name": name, "shape": to_dict(shape), "dropout": rate}
+    return lambda: build_network(name, shape, rate), architecture
+
+
+def _mlp_name(hidden: tuple[int, ...]) -> str:
+    return "mlp-" + "x".join(map(str, hidden)) if hidden else "linear"
 
 
 def _own_model(reference: str, inputs: int, outputs: int, example: torch.Tensor) -> Callable[[], nn.Module]:

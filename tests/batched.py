@@ -15,10 +15,11 @@ from rl_tuner.envs import TrainingJob
 from rl_tuner.envs.batched_engine import BatchedEngine
 from rl_tuner.envs.engine import ReferenceEngine
 from rl_tuner.envs.models import cnn, gru, mlp, transformer
+from rl_tuner.envs.regularizers import REGULARIZERS
 from rl_tuner.history import Interval
 from rl_tuner.seeding import Streams
 
-NAMES = ("lr", "batch_size", "weight_decay", "momentum", "dropout")
+NAMES = ("lr", "batch_size", "weight_decay", "momentum", "dropout", *REGULARIZERS)
 OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
     "sgd": ("sgd", {"lr": 0.05, "momentum": 0.0}),
     "sgd-momentum": ("sgd", {"lr": 0.02, "momentum": 0.9}),

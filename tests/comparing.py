@@ -10,6 +10,7 @@ import pytest
 
 from rl_tuner.comparison import Comparison
 from rl_tuner.envs import suites
+from rl_tuner.envs.suites import Mixture
 from rl_tuner.history import Record
 from rl_tuner.results import Row
 from tests.tiny import TINY
@@ -79,5 +80,8 @@ def failed() -> Comparison:
 
 def add_suite(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Makes the suite "tiny" known while a test runs, its families changed as given."""
-    families = {split: dataclasses.replace(TINY.family(split), **changes) for split in suites.SPLITS}
+    families = {
+        split: Mixture(tuple(dataclasses.replace(part, **changes) for part in TINY.family(split).parts))
+        for split in suites.SPLITS
+    }
     monkeypatch.setitem(suites.SUITES, TINY.name, dataclasses.replace(TINY, splits=families))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import own_files
 import pytest
 from sklearn.datasets import load_wine
 
@@ -166,7 +167,9 @@ def _table(name: str) -> list[str]:
             "has no column 'kin' (did you mean 'kind'?): it has size, weight, kind",
         ),
         ("good", [], "--target is missing"),
-        ("text", ["--target", "kind"], "column 'weight' must hold numbers: row 4 holds 'high'"),
+        ("text", ["--target", "kind"], "column 'weight' must hold numbers: row 4 holds 'high' (or --encode"),
+        ("good", ["--target", "kind", "--size", "8"], "good.csv is a table, which takes no size"),
+        ("good", ["--target", "kind", "--size", "8 by 8"], "--size must be like 32 or 24x32, got '8 by 8'"),
         ("nan", ["--target", "kind"], "missing values (NaN) in column 'size'"),
         ("one class", ["--target", "kind"], "is a in every row: there is nothing to learn"),
         ("three rows", ["--target", "kind"], "has 3 rows: at least"),
@@ -205,18 +208,23 @@ def test_bad_input_is_one_clear_line_exit_code_2_and_no_folder(
     ("data", "words"),
     [
         ("absent.csv", "no such file: absent.csv"),
-        ("folder.csv", "folder.csv is not a file"),
-        ("notes.txt", "must end in .csv or .npz"),
+        ("folder.csv", "folder.csv must hold a folder for each class"),
+        ("notes.txt", "notes.txt is a text file, which takes no target: got 'y'"),
+        ("sheet.xlsx", "sheet.xlsx is none of what can be read: a table (.csv"),
+        ("empty", "empty must hold a folder for each class"),
+        ("hf:toys", "pip install 'rl-tuner[datasets]'"),
         ("cut.npz", "cut.npz"),
         ("absent_module:job", "cannot import 'absent_module'"),
     ],
 )
 def test_data_that_is_not_there_or_not_data_is_named(run: Run, data: str, words: str) -> None:
     Path("folder.csv").mkdir()
+    Path("empty").mkdir()
     Path("notes.txt").write_text("a,b\n1,2\n")
+    Path("sheet.xlsx").write_bytes(b"PK\3\4\0")
     np.savez("whole.npz", x=np.zeros((20, 2)), y=np.arange(20) % 2)
     Path("cut.npz").write_bytes(Path("whole.npz").read_bytes()[:200])
-    arguments = () if ":" in data else ("--target", "y")
+    arguments = () if ":" in data or data == "empty" else ("--target", "y")
     done = run(data, *arguments, "--policy", "cosine")
     assert (done.code, done.out) == (2, "")
     assert words in done.err
@@ -237,3 +245,84 @@ def test_data_that_is_not_there_or_not_data_is_named(run: Run, data: str, words:
 def test_a_hyperparameters_way_is_told_in_words(way: tuple[float, ...], words: str) -> None:
     names = ("start", "end", "lowest", "highest")
     assert way_in_words(dict(zip(names, way, strict=True))) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        (
+            "image folder",
+            ["--size", "8x9"],
+            "pictures: 8 + 2 + 2 samples of 3 × 8 × 9 pixels, 2 classes; cnn-16x32",
+        ),
+        ("idx", [], "some-images-idx3-ubyte: 12 + 4 + 4 samples of 1 × 5 × 4 pixels, 3 classes; cnn-16x32"),
+        (
+            "wav folder",
+            ["--length", "20"],
+            "sounds: 6 + 2 + 2 samples of 1 × 20 values, 2 classes; conv1d-16x32",
+        ),
+        (
+            "ratings",
+            ["--model", "factors-3"],
+            "ratings: 18 + 6 + 6 samples of users and items, regression; factors-3",
+        ),
+        (
+            "table",
+            ["--target", "kind"],
+            "table: 14 + 5 + 5 samples of 4 columns, 2 classes; mlp-64x32 with adam",
+        ),
+    ],
+)
+def test_what_is_trained_on_what_is_said_before_it_begins(
+    run: Run, name: str, arguments: list[str], words: str
+) -> None:
+    path = own_files.write(own_files.FORMATS[name]())
+    done = run(str(path), *arguments, "--policy", "constant", "--epochs", "20", "--batch-size", "1")
+    assert done.code == 0
+    assert done.out.startswith(words)
+    assert Path(f"runs/apply-{path.stem}-constant-0/model.safetensors").is_file()
+
+
+def test_a_name_too_long_for_a_file_ends_in_one_line(run: Run) -> None:
+    done = run("x" * 300 + ".csv", "--target", "y")
+    assert (done.code, done.out) == (2, "")
+    assert "too long" in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+def test_a_run_starts_from_the_weights_of_another(run: Run, wine: str) -> None:
+    first = run(wine, "--target", "cultivar", *QUICK, "--out", "first")
+    assert first.code == 0
+    losses = {}
+    for out, arguments in {"fresh": (), "warm": ("--weights", "first/model.safetensors")}.items():
+        done = run(
+            wine, "--target", "cultivar", *QUICK[:2], "--epochs", "1", *arguments, "--out", out, "--json"
+        )
+        assert done.code == 0
+        losses[out] = json.loads(done.out)["val_loss"]
+    assert losses["warm"] < losses["fresh"]
+
+
+def test_how_much_of_the_network_starts_from_given_weights_is_said(run: Run, wine: str) -> None:
+    wide = (wine, "--target", "cultivar", *QUICK[:2], "--epochs", "1", "--hidden", "8,4")
+    assert run(*wide, "--out", "first").code == 0
+    for hidden, words in {"8,4": "6 of 6 tensors given", "8,5": "3 of 6 tensors given"}.items():
+        done = run(*wide[:-1], hidden, "--weights", "first/model.safetensors", "--out", hidden)
+        assert done.code == 0
+        assert words in done.out
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ("nowhere.safetensors", "no such file nowhere.safetensors"),
+        ("weights.zip", ".safetensors, .pt, .pth or .bin"),
+        ("broken.safetensors", "broken.safetensors"),
+    ],
+)
+def test_weights_that_cannot_be_read_end_in_one_line(run: Run, wine: str, weights: str, words: str) -> None:
+    Path("broken.safetensors").write_bytes(b"no weights")
+    done = run(wine, "--target", "cultivar", *QUICK, "--weights", weights)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) == 1

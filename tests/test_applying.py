@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import zlib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import own_files
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,6 +21,8 @@ from torch import nn
 
 from rl_tuner.applying import Applied, ApplyConfig, load_model, prepare, records_csv
 from rl_tuner.course import CourseConfig
+from rl_tuner.envs.loaders import load_samples
+from rl_tuner.envs.models import mlp
 from rl_tuner.envs.tables import load_table
 from rl_tuner.errors import ConfigError, DatasetError, JobError
 from rl_tuner.features import FeatureSet
@@ -25,6 +30,7 @@ from rl_tuner.history import Record
 from rl_tuner.model_file import ModelMetadata, save_model
 from rl_tuner.policies import MLPPolicy
 from rl_tuner.policy_file import save_policy
+from rl_tuner.seeding import torch_seed
 from rl_tuner.space import search_space
 
 JOBS = """
@@ -84,7 +90,7 @@ def test_the_saved_model_gives_the_outputs_of_the_run_to_no_difference(wine: str
     assert not loaded.training
     assert torch.equal(loaded(inputs), trained(inputs))  # type: ignore[arg-type]
     assert metadata.task == "classification"
-    assert metadata.architecture["hidden"] == [64, 32]
+    assert metadata.architecture["name"] == "mlp-64x32"
     assert metadata.provenance["policy"] == "cosine"
 
 
@@ -155,7 +161,14 @@ def test_every_setting_reaches_the_job(wine: str) -> None:
 
 @pytest.mark.parametrize(
     ("optimizer", "lr"),
-    [("adam", 1e-3), ("adamw", 1e-3), ("sgd", 0.03), ("nesterov", 0.03), ("adagrad", 0.01)],
+    [
+        ("adam", 1e-3),
+        ("adamw", 1e-3),
+        ("sgd", 0.1),
+        ("momentum", 0.03),
+        ("nesterov", 0.03),
+        ("adagrad", 0.01),
+    ],
 )
 def test_a_learning_rate_not_given_is_a_usual_one_for_the_optimizer(
     wine: str, optimizer: str, lr: float
@@ -240,6 +253,59 @@ def test_an_own_job_is_loaded_into_its_own_module_only(jobs: str) -> None:
         load_model("run/model.safetensors", nn.Linear(2, 2))
 
 
+PHASES = """
+from dataclasses import replace
+from torch import nn
+from rl_tuner.envs import Phase
+from {} import job as last
+
+def job():
+    inputs = last().train[0]
+    first = replace(last(), train=(inputs, inputs), validation=(inputs, inputs), task="regression")
+    return replace(first, model=lambda: nn.Linear(1, 1), then=(Phase(lambda trained: last(), 100),))
+"""
+
+
+def test_a_model_trained_in_phases_is_saved_as_one_of_the_last_phases_task(jobs: str) -> None:
+    Path(f"phases_of_{jobs}.py").write_text(PHASES.format(jobs))
+    application = prepare(ApplyConfig(f"phases_of_{jobs}:job", policy="constant"))
+    assert application.job.task == "regression"
+    application.run(Path("run"))
+    _, metadata = load_model("run/model.safetensors", nn.Linear(1, 2))
+    assert metadata.task == "classification"
+
+
+@pytest.mark.parametrize("setting", [{"epochs": 3}, {"lr": 0.1}, {"batch_size": 4}])
+def test_a_setting_that_only_the_first_of_several_phases_would_heed_is_refused(
+    jobs: str, setting: dict[str, Any]
+) -> None:
+    Path(f"phases_of_{jobs}.py").write_text(PHASES.format(jobs))
+    with pytest.raises(ConfigError, match=f"--{next(iter(setting))} is for a job of one phase"):
+        prepare(ApplyConfig(f"phases_of_{jobs}:job", policy="constant", **setting))
+
+
+def test_large_images_make_a_small_model_file() -> None:
+    # One mean and one deviation, not one for each of millions of pixels.
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 60, 60), np.uint8)
+    files = {"some-images-idx3-ubyte": own_files.idx(pixels)}
+    files["some-labels-idx1-ubyte"] = own_files.idx((np.arange(12) % 2).astype(np.uint8))
+    path = own_files.write(files)
+    application = prepare(ApplyConfig(str(path), policy="constant", epochs=20, batch_size=1))
+    application.policy.config = replace(application.policy.config, decisions=2)
+    application.run(Path("run"))
+    header = int.from_bytes(Path("run/model.safetensors").read_bytes()[:8], "little")
+    assert header < 10_000
+    _, metadata = load_model("run/model.safetensors")
+    fitted = metadata.preprocessing
+    assert fitted is not None
+    split = load_samples(str(path)).split(0)
+    raw = (pixels / np.float32(255)).reshape(12, -1)
+    parts = torch.cat([inputs for inputs, _ in (split.train, split.validation, split.test)])
+    assert torch.equal(fitted.inputs(raw).sort(0).values, parts.sort(0).values)
+    with pytest.raises(DatasetError, match="3600 columns"):
+        fitted.inputs(raw[:, :1])
+
+
 def test_an_own_network_is_built_from_the_tables_width_and_a_seed_of_its_own(
     wine: str, jobs: str, untouched_rng: None
 ) -> None:
@@ -278,11 +344,26 @@ def test_a_module_that_cannot_be_imported_is_named() -> None:
         prepare(ApplyConfig("absent_module:job", policy="cosine"))
 
 
-@pytest.mark.parametrize("name", ["target", "model", "hidden", "optimizer", "impute", "task", "dropout"])
-def test_settings_of_tables_are_refused_beside_an_own_job(jobs: str, name: str) -> None:
-    values = {"hidden": (3,), "impute": True, "dropout": 0.1}
+@pytest.mark.parametrize(
+    "name",
+    [
+        "target",
+        "model",
+        "hidden",
+        "optimizer",
+        "impute",
+        "task",
+        "dropout",
+        "encode",
+        "labels",
+        "size",
+        "length",
+    ],
+)
+def test_settings_of_data_are_refused_beside_an_own_job(jobs: str, name: str) -> None:
+    values = {"hidden": (3,), "impute": True, "dropout": 0.1, "encode": False, "size": (3, 3), "length": 3}
     config = ApplyConfig(f"{jobs}:job", policy="cosine", **{name: values.get(name, "x")})  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=f"--{name} is for tables"):
+    with pytest.raises(ConfigError, match=f"--{name} is for data: .* brings its own"):
         prepare(config)
 
 
@@ -355,3 +436,128 @@ def test_the_decisions_table_names_every_field_once() -> None:
     lines = records_csv([record]).splitlines()
     assert lines[0].split(",") == [*[f.name for f in fields(Record)][:-1], "lr", "batch_size"]
     assert lines[1] == "0,64,1.5,1.25,1.25,0.5,good,0.1,8.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "network"),
+    [
+        ("table", "table", "mlp-64x32"),
+        ("npz", "table", "mlp-64x32"),
+        ("ratings", "ratings", "factors-16"),
+        ("idx", "image", "cnn-16x32"),
+        ("image folder", "image", "cnn-16x32"),
+        ("wav folder", "sound", "conv1d-16x32"),
+        ("text", "tokens", "gru-64"),
+    ],
+)
+def test_data_of_every_kind_trains_and_its_model_is_rebuilt_from_the_file(
+    name: str, kind: str, network: str, untouched_rng: None
+) -> None:
+    path = own_files.write(own_files.FORMATS[name]())
+    application = prepare(
+        ApplyConfig(str(path), own_files.TARGETS.get(name), "constant", epochs=20, batch_size=1, dropout=0.1)
+    )
+    application.policy.config = replace(application.policy.config, decisions=5)
+    application.run(Path("run"))
+    loaded, metadata = load_model("run/model.safetensors")
+    assert metadata.provenance["kind"] == kind
+    assert metadata.architecture["name"] == network
+    inputs, targets = application.job.test  # type: ignore[misc]
+    outputs = loaded(inputs)
+    assert torch.equal(outputs, application.env.engine.model.eval()(inputs))  # type: ignore[arg-type]
+    assert outputs.shape[:1] + outputs.shape[2:] == targets.shape  # type: ignore[union-attr]
+
+
+def test_the_symbols_of_a_text_are_in_the_model_file() -> None:
+    path = own_files.write(own_files.text())
+    application = prepare(ApplyConfig(str(path), None, "constant", epochs=2, batch_size=1, length=7))
+    application.policy.config = replace(application.policy.config, decisions=2)
+    application.run(Path("run"))
+    symbols = load_model("run/model.safetensors")[1].provenance["classes"]
+    text = own_files.text()["book.txt"].decode().replace("\r\n", "\n")
+    assert "".join(symbols) == "".join(sorted(set(text)))
+
+
+def test_encoded_columns_are_encoded_alike_for_new_rows() -> None:
+    path = own_files.write(own_files.table())
+    apply(str(path), target="kind", batch_size=1, epochs=10.0)
+    model, metadata = load_model("run/model.safetensors")
+    assert metadata.preprocessing is not None
+    frame = pd.read_csv(path)
+    np.testing.assert_array_equal(metadata.preprocessing.raw(frame), load_table(path, "kind").inputs)
+    names = metadata.preprocessing.predictions(
+        model(metadata.preprocessing.inputs(metadata.preprocessing.raw(frame)))
+    )
+    assert set(names) <= {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"model": "mlp"}, "mlp-64x32"),
+        ({"hidden": (8, 5)}, "mlp-8x5"),
+        ({"hidden": ()}, "linear"),
+        ({"model": "mlp", "hidden": (3,)}, "mlp-3"),
+        ({"model": "linear"}, "linear"),
+        ({"model": "mlp-7x7x7"}, "mlp-7x7x7"),
+    ],
+)
+def test_a_network_is_named_or_its_hidden_layers_are(wine: str, settings: dict[str, Any], name: str) -> None:
+    application = prepare(ApplyConfig(wine, "cultivar", "cosine", **settings))
+    assert application.metadata.architecture["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("table", {"model": "cnn-8"}, "'cnn-8' fits image, not table: choose one such as linear, mlp-64x32"),
+        ("table", {"model": "mlp-"}, "must look like 'mlp-64x32'"),
+        ("table", {"model": "mpl-64"}, "did you mean 'mlp-64x32'"),
+        (
+            "table",
+            {"model": "linear", "hidden": (3,)},
+            "--hidden is for the mlp: linear has its own layers",
+        ),
+        ("idx", {"hidden": (3,), "model": "cnn-8"}, "--hidden is for the mlp: cnn-8 has its own layers"),
+        ("text", {"hidden": (3,)}, "'mlp-3' fits table, image, sound, not tokens"),
+        ("text", {"model": "own:network"}, "is for rows of numbers, not tokens"),
+        ("ratings", {"impute": True}, "is a csv of ratings, which takes no impute"),
+        ("wav folder", {"target": "x"}, "is a folder of wav files, which takes no target"),
+    ],
+)
+def test_a_setting_that_does_not_fit_the_data_is_refused(
+    name: str, settings: dict[str, Any], words: str
+) -> None:
+    path = own_files.write(own_files.FORMATS[name]())
+    target = {"target": own_files.TARGETS.get(name)}
+    with pytest.raises(ConfigError, match=words):
+        prepare(ApplyConfig(str(path), policy="cosine", **{**target, **settings}))
+
+
+def test_model_files_of_old_are_still_read() -> None:
+    with torch_seed(0):
+        model = mlp(3, (4,), 2, 0.1)
+    architecture = {"kind": "mlp", "inputs": 3, "hidden": [4], "outputs": 2, "dropout": 0.1}
+    save_model(model, ModelMetadata(architecture, "classification", None, {}), Path("old.safetensors"))
+    loaded, _ = load_model("old.safetensors")
+    assert torch.equal(loaded(torch.eye(3)), model.eval()(torch.eye(3)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "cnn-"},
+        {"name": 3},
+        {"shape": None},
+        {"shape": {"kind": "table"}},
+        {"shape": 7},
+        {"dropout": 2.0},
+    ],
+)
+def test_a_model_file_with_a_damaged_architecture_is_refused(wine: str, change: dict[str, Any]) -> None:
+    apply(wine, target="cultivar")
+    model, metadata = load_model("run/model.safetensors")
+    damaged = replace(metadata, architecture={**metadata.architecture, **change})
+    save_model(model, damaged, Path("damaged.safetensors"))
+    with pytest.raises(JobError, match=r"damaged\.safetensors is a damaged model file"):
+        load_model("damaged.safetensors")

@@ -20,7 +20,7 @@ from rl_tuner.envs.seats import BatchedSeat, ReferenceSeat
 from rl_tuner.errors import JobError
 from rl_tuner.history import Interval
 from rl_tuner.seeding import Streams
-from tests.batched import Twins, assert_equal, make_data, make_job, table
+from tests.batched import NAMES, Twins, assert_equal, make_data, make_job, table
 
 X, Y = make_data("mlp", "classification", torch.float32)
 
@@ -203,9 +203,7 @@ def test_a_state_of_a_reference_seat_continues_bit_for_bit() -> None:
     with pytest.warns(UserWarning, match="not batched"):
         start_all(engines[1], [job(model=with_batch_norm)])
     slot = np.array([0])
-    engines[0].write(
-        table([{"lr": 0.003}]), ("lr", "batch_size", "weight_decay", "momentum", "dropout"), slot
-    )
+    engines[0].write(table([{"lr": 0.003}]), NAMES, slot)
     engines[0].advance(np.array([200]), slot)
     engines[1].set_state(engines[0].get_state())
     one, other = (engine.advance(np.array([500]), slot) for engine in engines)

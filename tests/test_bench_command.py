@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rl_tuner import bench_engine, bench_train, benches
+from rl_tuner import bench_engine, bench_families, bench_train, benches
 from rl_tuner.bench_engine import EngineFigure, WayFigure
+from rl_tuner.bench_families import FamilyFigure, SamplingFigure, Setting
 from rl_tuner.bench_train import ScaleFigure, TrainFigure
 from rl_tuner.benches import CliFigure, EnvFigure
 from rl_tuner.cli import app
@@ -83,6 +84,27 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"scales": scales, "rollouts": rollouts, "suite": suite, "seed": rest["seed"]})
         return [ScaleFigure("TuningEnv", 1, 400, 50.0), ScaleFigure("VectorTuningEnv", 8, 400, 120.0)]
 
+    def families(
+        suite: str,
+        split: str,
+        jobs: int,
+        seed: int,
+        names: Sequence[str],
+        *,
+        on_trial: Callable[[], None],
+    ) -> list[FamilyFigure]:
+        calls.append({"suite": suite, "split": split, "jobs": jobs, "seed": seed, "names": names})
+        on_trial()
+        best, static = (0.1, 1.0, 31.6), Setting(0.316, 0.3, 0.01)
+        hard = FamilyFigure("speech", jobs, 316.2, best, static, 0.125, 0.25, 0.5, 0.0625)
+        return [hard, FamilyFigure("vision", jobs, 3.1, best, static, 0.01, 0.0, 0.5, 0.0)]
+
+    def sampling(suite: str, split: str, *, seed: int) -> SamplingFigure:
+        calls.append({"suite": suite, "split": split, "seed": seed})
+        return SamplingFigure(suite, split, 1000, 1.5, 200, 2.5, 64 * 2**20)
+
+    monkeypatch.setattr(bench_families, "bench_families", families)
+    monkeypatch.setattr(bench_families, "bench_sampling", sampling)
     monkeypatch.setattr(bench_engine, "bench_engine", engine)
     monkeypatch.setattr(bench_engine, "bench_ways", ways)
     monkeypatch.setattr(bench_train, "bench_train", train)
@@ -149,9 +171,54 @@ def test_scaling_prints_a_row_for_each_environment_and_json_holds_them(asked: li
     assert [call["rollouts"] for call in asked] == [3, 1]
 
 
+def test_families_prints_a_row_for_each_and_what_is_too_easy(asked: list[dict[str, Any]]) -> None:
+    result = CliRunner().invoke(
+        app, ["bench", "families", "--jobs", "8", "--only", "speech, vision"], env={"COLUMNS": "200"}
+    )
+    speech, vision = (
+        next(line for line in result.stdout.splitlines() if name in line).replace("│", "|")
+        for name in ("speech", "vision")
+    )
+    cells = [cell.strip() for cell in speech.strip("|").split("|")]
+    assert cells == ["speech", "0.1 … 1 … 32", "316x", "12.5%", "25.0%", "50.0%", "6.2%"]
+    assert "1.0%" in vision
+    assert "8 jobs a family" in result.stdout
+    assert "static setting, speech: lr 0.32x, dropout 0.3, weight decay 0.01" in result.stdout
+    misses = [line for line in result.stdout.splitlines() if line.startswith("misses its bar: ")]
+    assert [line.partition(": ")[2] for line in misses] == [
+        "vision: best learning rates differ by 3.1 times only",
+        "vision: the head-room is 1.0%, below 3%",
+        "vision: no job overfits",
+    ]
+    asked_for = {"suite": "standard", "split": "train", "jobs": 8, "seed": 0, "names": ("speech", "vision")}
+    assert asked == [asked_for]
+
+
+def test_families_as_json_holds_figures_and_misses(asked: list[dict[str, Any]]) -> None:
+    result = json.loads(run("families", "--suite", "standard", "--split", "test", "--seed", "4", "--json"))
+    assert [figure["headroom"] for figure in result["figures"]] == [0.125, 0.01]
+    assert result["figures"][0]["static"] == {"lr_factor": 0.316, "dropout": 0.3, "weight_decay": 0.01}
+    assert len(result["misses"]) == 3
+    assert (asked[0]["split"], asked[0]["jobs"], asked[0]["seed"], asked[0]["names"]) == ("test", 32, 4, ())
+
+
+def test_sampling_prints_how_long_drawing_and_building_takes(asked: list[dict[str, Any]]) -> None:
+    out = run("families", "--sampling", "--suite", "quick")
+    assert "quick, train: 1,000 jobs drawn in 1.500 s CPU" in out
+    assert "200 of them built in 2.50 s CPU, 12.5 ms a job; 64 MiB of data kept" in out
+    assert "misses its bar: quick: drawing 1,000 jobs takes 1.50 s" in out
+    (figure,) = json.loads(run("families", "--sampling", "--json"))["figures"]
+    assert (figure["draws"], figure["build_seconds"]) == (1000, 2.5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["families", "--only", "visoin"], "unknown family 'visoin'"),
+        (["families", "--jobs", "0"], "jobs must be >= 1"),
+        (["families", "--suite", "nope"], "unknown suite 'nope'"),
+        (["families", "--split", "tset"], "unknown split 'tset'"),
+        (["families", "--sampling", "--only", "vision"], "--sampling draws from all families"),
         (["engine", "--jobs", "8,many"], "--jobs must be whole numbers separated by commas, got '8,many'"),
         (["engine", "--models", "mlp", "--ways"], "--ways measures the mlp only"),
         (["engine", "--models", "rnn"], "unknown model 'rnn'"),

@@ -210,3 +210,10 @@ def test_from_a_shell_json_can_be_piped_into_another_program() -> None:
     found = json.loads(done.stdout)
     assert [m["method"] for m in found["methods"]] == ["constant"]
     assert "1/1" in done.stderr
+
+
+def test_only_jobs_that_are_new_in_one_thing_are_compared() -> None:
+    chosen = ("--suite", "tabular", "--unseen", "optimizer", "--jobs", "2", "--seeds", "1", "--out", "x")
+    result = invoke("constant", *chosen)
+    assert "split test, new in optimizer: 2 jobs" in result.stdout
+    assert [spec["unseen"] for spec in results()["job_specs"]] == [["optimizer"], ["optimizer"]]

@@ -124,7 +124,7 @@ def test_a_comparison_leaves_global_randomness_alone(tiny: None, untouched_rng: 
 
 
 def test_a_crashed_run_counts_and_is_scored_with_its_best_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    add_suite(monkeypatch, lr_decades=(30.0, 30.0), optimizers=("sgd",))
+    add_suite(monkeypatch, lr_decades=(10.0, 10.0), optimizers=("sgd",))
     comparison = run(["cosine"], jobs=1)
     summary = comparison.summaries[0]
     assert summary.crashes == summary.runs == 2
@@ -213,3 +213,19 @@ def test_unknown_methods_settings_and_baselines_are_refused(tiny: None) -> None:
         run(["cosine"], seeds=0)
     with pytest.raises(ConfigError, match="the baseline 'x' is not among the methods constant, cosine"):
         run(["cosine"], baseline="x")
+
+
+@pytest.mark.parametrize("unseen", ["dataset", "architecture", "optimizer", "horizon"])
+def test_jobs_of_one_kind_of_generalization_can_be_drawn_alone(unseen: str) -> None:
+    specs = draw_jobs("standard", "test", 30, 0, unseen)
+    assert {spec.unseen for spec in specs} == {(unseen,)}
+    assert len({spec.family for spec in specs}) > 3
+
+
+def test_a_kind_of_generalization_that_nothing_asks_for_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"unknown unseen 'data'.*dataset"):
+        draw_jobs("standard", "test", 1, 0, "data")
+    with pytest.raises(ConfigError, match="no part of the split has unseen 'optimizer'"):
+        draw_jobs("quick", "test", 1, 0, "optimizer")
+    with pytest.raises(ConfigError, match="no part of the split has unseen 'dataset'"):
+        draw_jobs("standard", "train", 1, 0, "dataset")

@@ -112,3 +112,10 @@ def test_from_dict_leaves_the_mapping_as_it_was() -> None:
     data = {"name": "a", "sizes": [1, 2]}
     from_dict(Sample, data)
     assert data == {"name": "a", "sizes": [1, 2]}
+
+
+def test_a_limit_a_hair_below_one_is_told_as_below_one() -> None:
+    with pytest.raises(ConfigError, match="rate must be >= 0 and < 1, got 1"):
+        require_range("rate", 1, 0, 1 - 1e-9)
+    with pytest.raises(ConfigError, match=r"rate must be >= 0 and <= 0\.9, got 1"):
+        require_range("rate", 1, 0, 0.9)

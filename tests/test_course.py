@@ -46,7 +46,7 @@ class FakeTrainee:
         self.values = dict(values)
 
 
-def start(val_loss: float = 4.0, budget: int = 100, **config: Any) -> tuple[Course[int], FakeTrainee]:
+def start(val_loss: float = 4.0, budget: Any = 100, **config: Any) -> tuple[Course[int], FakeTrainee]:
     settings = CourseConfig(**{"decisions": 4, "intervals": "uniform", **config})
     course: Course[int] = Course(SPACE, ActionMap(SPACE, "continuous"), settings, budget)
     trainee = FakeTrainee()
@@ -384,3 +384,123 @@ def test_a_setting_out_of_range_is_refused_by_name_and_value(config: dict[str, A
 def test_a_budget_too_small_for_the_decisions_is_refused() -> None:
     with pytest.raises(ConfigError, match="a budget of 3 cannot hold 4 decisions"):
         start(budget=3)
+
+
+def begin_next(course: Course[int], val_loss: float, **values: float) -> FakeTrainee:
+    """The next phase, on a trainee of its own."""
+    trainee = FakeTrainee()
+    trainee.state = 100
+    course.begin_phase(trainee, {**START, **values}, val_loss)
+    return trainee
+
+
+def test_a_course_of_two_phases_computed_by_hand() -> None:
+    course, trainee = start(budget=[40, 120])
+    assert course.budget == 160
+    assert course.ends == [40, 80, 120, 160]
+    first = decide(course, trainee, [1.0, 1.0], 2.0)
+    assert (first.phase_over, first.finished, course.next_end) == (True, False, 80)
+    assert first.reward == pytest.approx(math.log(2))
+    trainee = begin_next(course, 10.0, lr=0.5)
+    assert (course.phase, course.phase_start, course.used, course.decision) == (1, 40, 40, 1)
+    assert course.values == {"lr": 0.5, "batch_size": 64.0}
+    assert (course.good, course.best, course.track.first, course.track.best) == (100, 100, 10.0, 10.0)
+    later = [decide(course, trainee, [0.0, 0.0], loss) for loss in (12.0, 5.0, 8.0)]
+    assert [o.improved for o in later] == [False, True, False]  # the best before was of another phase
+    assert [o.phase_over for o in later] == [False] * 3
+    assert [o.finished for o in later] == [False, False, True]
+    assert course.return_ == pytest.approx(math.log(4 / 2) + math.log(10 / 8))
+    assert course.best == 102
+    assert [r.used for r in course.records] == [40, 80, 120, 160]
+    assert [r.decision for r in course.records] == [0, 1, 2, 3]
+    assert [r.best for r in course.records] == [2.0, 10.0, 5.0, 5.0]
+
+
+def test_a_phase_begins_with_the_observation_of_a_fresh_start_at_its_progress() -> None:
+    course, trainee = start(budget=[40, 120])
+    decide(course, trainee, [1.0, 1.0], 50.0)  # diverged, and rescued
+    assert feature(course, "rescued") == 1
+    begin_next(course, 10.0)
+    fresh, _ = start(10.0, budget=[40, 120])
+    names = course.features.names
+    shown = dict(zip(names, course.observation(), strict=True))
+    expected = dict(zip(names, fresh.observation(), strict=True))
+    assert shown.pop("progress") == 0.25
+    assert expected.pop("progress") == 0
+    assert shown == expected
+
+
+def test_rescues_are_counted_over_all_phases_and_a_crash_ends_the_job_below_every_finite_return() -> None:
+    course, trainee = start(budget=[80, 80], rails=Rails(rescues=1))
+    decide(course, trainee, STILL, 50.0)
+    decide(course, trainee, STILL, 0.5)
+    trainee = begin_next(course, 4.0)
+    outcome = decide(course, trainee, STILL, 50.0)
+    assert (outcome.crashed, outcome.finished, outcome.phase_over) == (True, True, False)
+    assert course.return_ == pytest.approx(-2 * 3.0 - 1)
+    early, trainee = start(budget=[80, 80], rails=False)
+    assert decide(early, trainee, STILL, math.inf).finished
+    assert early.return_ == pytest.approx(-7.0)
+
+
+def test_the_worst_finite_return_of_two_phases_is_better_than_a_crash() -> None:
+    course, trainee = start(budget=[80, 80], rails=Rails(multiple=1e9))
+    for loss in (1e8, 1e8):
+        decide(course, trainee, STILL, loss)
+    trainee = begin_next(course, 4.0)
+    for loss in (1e8, 1e8):
+        decide(course, trainee, STILL, loss)
+    assert not course.crashed
+    assert course.return_ == pytest.approx(-6.0)
+
+
+def test_a_crash_in_a_phases_last_interval_is_no_change_of_phase() -> None:
+    course, trainee = start(budget=[40, 120], rails=False)
+    outcome = decide(course, trainee, STILL, math.inf)
+    assert (outcome.crashed, outcome.finished, outcome.phase_over) == (True, True, False)
+
+
+def test_patience_ends_the_job_in_its_last_phase_only_and_counts_anew_there() -> None:
+    course, trainee = start(budget=[300, 300], decisions=6, patience=2)
+    for _ in range(3):
+        outcome = decide(course, trainee, STILL, 4.5)
+    assert (outcome.finished, outcome.phase_over) == (False, True)
+    trainee = begin_next(course, 4.0)
+    assert not decide(course, trainee, STILL, 4.5).finished
+    assert decide(course, trainee, STILL, 4.5).finished
+    assert course.used == 500
+
+
+def test_the_final_improvement_is_paid_at_each_phases_end() -> None:
+    course, trainee = start(budget=[80, 80], reward="final_improvement")
+    rewards = [decide(course, trainee, STILL, loss).reward for loss in (1.0, 2.0)]
+    trainee = begin_next(course, 9.0)
+    rewards += [decide(course, trainee, STILL, loss).reward for loss in (6.0, 3.0)]
+    assert rewards == pytest.approx([0.0, math.log(4), 0.0, math.log(3)])
+
+
+def test_cuts_of_the_learning_rate_do_not_reach_into_the_next_phase() -> None:
+    settings = CourseConfig(4, "uniform")
+    course: Course[int] = Course(SPACE, ActionMap(SPACE, "anchored"), settings, [40, 120])
+    trainee = FakeTrainee()
+    course.begin(trainee, START, 4.0)
+    decide(course, trainee, STILL, 50.0)
+    assert course.values["lr"] == pytest.approx(0.03)
+    trainee = begin_next(course, 4.0)
+    decide(course, trainee, STILL, 3.0)
+    assert course.values["lr"] == pytest.approx(0.1)
+
+
+def test_a_state_taken_in_the_second_phase_continues_on_another_course() -> None:
+    course, trainee = start(budget=[40, 120])
+    other, their_trainee = start(budget=[40, 120])
+    decide(course, trainee, [1.0, 1.0], 2.0)
+    trainee = begin_next(course, 10.0, lr=0.5)
+    decide(course, trainee, [1.0, 0.0], 5.0)
+    other.set_state(pickle.loads(pickle.dumps(course.get_state())))
+    for c, t in ((course, trainee), (other, their_trainee)):
+        decide(c, t, [-0.5, 1.0], 4.0)
+    assert (other.phase, other.phase_start, other.next_end) == (1, 40, 160)
+    assert other.values == course.values
+    assert other.records == course.records
+    assert other.observation().tobytes() == course.observation().tobytes()

@@ -179,3 +179,27 @@ def test_a_state_brings_the_log_of_finished_courses_along() -> None:
     assert [other.final_records(i) for i in range(2)] == [courses.final_records(i) for i in range(2)]
     other.set_state(before)
     assert other.final_records(0) == ()
+
+
+def test_the_log_tells_each_phases_own_hyperparameters() -> None:
+    courses = make(1, CourseConfig(decisions=4, intervals="uniform"))
+    courses.begin([0], [[50, 50]], [SPACE.anchor(LR)], [4.0])
+    play(courses, 1, 2)
+    courses.begin_phases([0], [50], [SPACE.anchor(BOTH)], [2.0])
+    courses.act(np.zeros((1, 2)))
+    courses.settle(Interval(val_loss=np.ones(1)), courses.next_end)
+    names = [list(record.values) for record in courses.records(0)]
+    assert names == [["lr"], ["lr"], ["lr", "batch_size"]]
+    assert [record.used for record in courses.records(0)] == [25, 50, 75]
+
+
+def test_another_slots_phase_is_left_alone_when_one_begins() -> None:
+    courses = make(2, CourseConfig(decisions=4, intervals="uniform"))
+    courses.begin([0, 1], [[50, 50], 100], [SPACE.anchor(BOTH)] * 2, [4.0, 4.0])
+    play(courses, 1, 2)
+    before = courses.get_state()
+    courses.begin_phases([0], [50], [SPACE.anchor(LR)], [2.0])
+    assert_same_state(before, courses.get_state(), [1])
+    assert courses.phase.tolist() == [1, 0]
+    assert (courses.phase_start.tolist(), courses.phase_end.tolist()) == ([50, 0], [100, 100])
+    assert courses.used.tolist() == [50, 50]

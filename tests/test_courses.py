@@ -68,20 +68,39 @@ class Twins:
 
     def begin(self, slots: Any) -> None:
         """Starts random new jobs in these slots."""
-        budgets, anchors, val_losses = [], [], []
-        for slot in slots:
-            budget = self.config.decisions + int(self.rng.integers(0, 300))
+        slots = [int(slot) for slot in slots]
+        budgets = [self._budgets() for _ in slots]
+        for slot, parts in zip(slots, budgets, strict=True):
+            one = parts[0] if len(parts) == 1 and self.rng.random() < 0.5 else parts
+            self.plain[slot] = Course[int](self.space, self.actions, self.config, one)
+        self.courses.begin(slots, budgets, *self._train([self.plain[slot].begin for slot in slots], slots))
+
+    def begin_phases(self, slots: Any) -> None:
+        """Starts the next phases in these slots."""
+        slots = [int(slot) for slot in slots]
+        begun = self._train([self.plain[slot].begin_phase for slot in slots], slots)
+        budgets = [self.plain[slot].budgets[self.plain[slot].phase] for slot in slots]
+        self.courses.begin_phases(slots, budgets, *begun)
+
+    def _train(self, begins: Any, slots: list[int]) -> tuple[list[Anchor], list[float]]:
+        """Begins random new trainings of the plain courses; their anchors and validation losses."""
+        anchors, val_losses = [], []
+        for begin, slot in zip(begins, slots, strict=True):
             start, limits = self._start(), {"batch_size": 200.0}
-            val_loss = self._pick(NAN, INF, 1.0, float(self.rng.lognormal()))
-            course = Course[int](self.space, self.actions, self.config, budget)
-            self.trainees[slot] = FakeTrainee()
-            course.begin(self.trainees[slot], start, val_loss, limits)
-            self.plain[slot] = course
-            self.state[slot] = self.good[slot] = self.best[slot] = 0
-            budgets.append(budget)
+            val_losses.append(self._pick(NAN, INF, 1.0, float(self.rng.lognormal())))
             anchors.append(self.space.anchor(start, limits))
-            val_losses.append(val_loss)
-        self.courses.begin(np.array(slots, int), budgets, anchors, val_losses)
+            self.trainees[slot] = FakeTrainee()
+            begin(self.trainees[slot], start, val_losses[-1], limits)
+            self.state[slot] = self.good[slot] = self.best[slot] = 0
+        return anchors, val_losses
+
+    def _budgets(self) -> list[int]:
+        """Budgets of one to three phases that hold the decisions."""
+        decisions = self.config.decisions
+        phases = int(self.rng.integers(1, min(3, decisions) + 1))
+        budgets = [1 + int(self.rng.integers(0, 200)) for _ in range(phases)]
+        budgets[-1] += max(decisions - sum(budgets), 0)
+        return budgets
 
     def step(self) -> None:
         """One decision in a random part of the running slots; each claim of equality is checked."""
@@ -107,6 +126,7 @@ class Twins:
             if active[slot]:
                 plain = self.plain[slot].settle(self.trainees[slot], shown[slot], int(used[slot]))
             self._compare_outcome(outcomes, slot, plain)
+        self.begin_phases(np.flatnonzero(outcomes.phase_over))
         self.compare()
 
     def compare(self) -> None:
@@ -116,7 +136,9 @@ class Twins:
         np.testing.assert_array_equal(seen, [course.observation() for course in self.plain])
         np.testing.assert_array_equal(courses.next_end, [course.next_end for course in self.plain])
         for slot, course in enumerate(self.plain):
-            for name in ("used", "decision", "rescues", "crashed", "finished", "return_", "budget"):
+            for name in ("used", "decision", "rescues", "return_", "budget", "phase", "phase_start"):
+                assert getattr(courses, name)[slot] == getattr(course, name), name
+            for name in ("crashed", "finished"):
                 assert getattr(courses, name)[slot] == getattr(course, name), name
             for f in fields(course.track):
                 np.testing.assert_equal(getattr(courses.track, f.name)[slot], getattr(course.track, f.name))
@@ -135,7 +157,7 @@ class Twins:
         if plain is None:
             assert not any(getattr(outcomes, f.name)[slot] for f in fields(outcomes))
             return
-        for name in ("verdict", "reward", "improved", "crashed", "finished"):
+        for name in ("verdict", "reward", "improved", "crashed", "finished", "phase_over"):
             assert getattr(outcomes, name)[slot] == getattr(plain, name), name
 
     def _named(self, values: Any) -> dict[str, float]:
@@ -205,6 +227,8 @@ def test_the_random_jobs_hold_what_the_comparison_is_about() -> None:
     assert twins.courses.crashed.any()
     assert (twins.courses.finished & ~twins.courses.crashed).any()
     assert not twins.courses.finished.all()
+    assert set(twins.courses.phase.tolist()) == {0, 1, 2}
+    assert (twins.courses.crashed & (twins.courses.phase < twins.courses.phases - 1)).any()
     assert np.isnan(twins.courses.track.first).any()
     assert not twins.courses.anchor.available.all()
 

@@ -100,7 +100,7 @@ def plain_loop(
 @pytest.mark.parametrize(
     ("name", "make_optimizer", "beta"),
     [
-        ("sgd", partial(torch.optim.SGD, lr=1e-3, momentum=0.9), "momentum"),
+        ("momentum", partial(torch.optim.SGD, lr=1e-3, momentum=0.9), "momentum"),
         ("adam", torch.optim.Adam, "betas"),
         ("adamw", torch.optim.AdamW, "betas"),
     ],

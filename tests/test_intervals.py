@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_tuner.errors import ConfigError
-from rl_tuner.intervals import LAST_TO_FIRST, boundaries
+from rl_tuner.intervals import KINDS, LAST_TO_FIRST, boundaries, divide_decisions, phase_boundaries
 
 
 @st.composite
@@ -78,3 +78,61 @@ def test_ends_computed_by_hand(budget: int, decisions: int, kind: str, ends: lis
 def test_what_is_out_of_range_is_refused_with_its_value(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         boundaries(*arguments)
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=5), st.data(), st.sampled_from(KINDS))
+def test_each_phase_ends_with_an_interval_and_has_a_plan_of_its_own(
+    budgets: list[int], data: st.DataObject, kind: str
+) -> None:
+    decisions = data.draw(st.integers(len(budgets), min(sum(budgets), 60)))
+    ends = phase_boundaries(budgets, decisions, kind)
+    assert ends.shape == (decisions,)
+    assert (np.diff(ends, prepend=0) > 0).all()
+    shares = divide_decisions(budgets, decisions)
+    expected, start = [], 0
+    for budget, share in zip(budgets, shares, strict=True):
+        expected += (start + boundaries(budget, share, kind)).tolist()
+        start += budget
+    assert ends.tolist() == expected
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=6), st.data())
+def test_decisions_are_divided_whole_one_at_least_and_none_that_a_budget_cannot_hold(
+    budgets: list[int], data: st.DataObject
+) -> None:
+    decisions = data.draw(st.integers(len(budgets), sum(budgets)))
+    shares = divide_decisions(budgets, decisions)
+    assert sum(shares) == decisions
+    assert all(1 <= share <= budget for share, budget in zip(shares, budgets, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("budgets", "decisions", "shares"),
+    [
+        ([100], 7, [7]),
+        ([100, 100], 20, [10, 10]),
+        ([1000, 3000], 20, [5, 15]),
+        ([100, 200, 700], 10, [1, 2, 7]),
+        ([1, 10**6], 20, [1, 19]),
+        ([2, 10], 12, [2, 10]),
+        ([1, 1, 1], 3, [1, 1, 1]),
+        ([530, 240, 230], 10, [6, 2, 2]),  # the tenth: 530 / 11 is more than 240 / 5
+    ],
+)
+def test_decisions_divided_by_hand(budgets: list[int], decisions: int, shares: list[int]) -> None:
+    assert divide_decisions(budgets, decisions) == shares
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([100, 100], 1), "a job of 2 phases needs a decision for each, got 1: raise decisions"),
+        (([3, 4], 8), "a budget of 7 cannot hold 8 decisions"),
+        (([100, 0], 5), "budget of phase 1 must be >= 1, got 0"),
+        (([100, 2.5], 5), "budget must be a whole number"),
+        (([100, 100], 5, "even"), "unknown intervals 'even'"),
+    ],
+)
+def test_phases_that_do_not_fit_are_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        phase_boundaries(*arguments)

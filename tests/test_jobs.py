@@ -111,3 +111,9 @@ def test_start_values_that_make_no_sense_are_named_whether_tuned_or_not(start: d
     x, y = torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)
     with pytest.raises(ConfigError, match=next(iter(start))):
         TrainingJob(torch.nn.Linear(2, 2), (x, y), start=start, fixed=("lr",))
+
+
+@pytest.mark.parametrize("value", ["0.1", None, [0.1]])
+def test_a_start_value_that_is_no_number_is_refused_by_name(value: object) -> None:
+    with pytest.raises(ConfigError, match="lr must be a number, got"):
+        job(start={"lr": value})

@@ -13,7 +13,7 @@ from rl_tuner import policy_file
 from rl_tuner.agent_kinds import AGENTS
 from rl_tuner.cli import app
 from rl_tuner.course import CourseConfig
-from rl_tuner.envs.suites import SUITES
+from rl_tuner.envs.suites import load_suite, suite_names
 from rl_tuner.policies import QTablePolicy
 from rl_tuner.policy_file import save_policy
 from rl_tuner.rewards import REWARDS
@@ -21,7 +21,7 @@ from rl_tuner.schedules import SCHEDULES
 from rl_tuner.space import HYPERPARAMETERS, search_space
 
 PARTS = {
-    "suites": SUITES,
+    "suites": suite_names(),
     "schedules": SCHEDULES,
     "agents": AGENTS,
     "rewards": REWARDS,
@@ -50,14 +50,33 @@ def test_several_parts_can_be_chosen() -> None:
     assert set(json.loads(listed("--agents", "--rewards", "--json"))) == {"agents", "rewards"}
 
 
-def test_a_suite_shows_what_its_splits_hold() -> None:
-    family = json.loads(listed("--suites", "--json"))["suites"]["quick"]["splits"]["test"]
-    assert family["datasets"] == list(SUITES["quick"].family("test").datasets)
-    assert family["optimizers"] == ["adam", "sgd"]
+def test_a_suite_shows_what_its_splits_draw_from_and_hold_out() -> None:
+    (part,) = json.loads(listed("--suites", "--json"))["suites"]["quick"]["splits"]["test"]
+    assert part["datasets"] == ["breast_cancer"]
+    assert part["optimizers"] == ["adam", "momentum"]
+    assert part["unseen"] == ["dataset", "architecture"]
     text = listed("--suites")
-    for split, words in {"train": "digits", "validation": "wine", "test": "breast_cancer"}.items():
-        (line,) = [line for line in text.splitlines() if line.split()[:1] == [split]]
-        assert words in line
+    for axis, words in {
+        "dataset": "digits wine breast_cancer",
+        "architecture": "mlp-64x32 mlp-24x24 mlp-128",
+        "horizon": "4,000",
+    }.items():
+        row = text[text.index(axis, text.index("100% of the jobs")) :]
+        assert all(word in row for word in words.split())
+
+
+def test_a_suite_shows_how_many_samples_its_data_sets_have() -> None:
+    entry = json.loads(listed("--suites", "--json"))["suites"]["quick"]
+    assert entry["sizes"] == {"digits": 1797, "diabetes": 442, "wine": 178, "breast_cancer": 569}
+    assert "1,797" in listed("--suites")
+
+
+def test_each_family_is_listed_as_a_suite() -> None:
+    found = json.loads(listed("--suites", "--json"))["suites"]
+    for name in load_suite("standard").families:
+        assert found[name]["families"] == [name]
+        theirs = [part for part in found["standard"]["splits"]["train"] if part["name"] == name]
+        assert found[name]["splits"]["train"] == theirs
 
 
 def test_a_hyperparameter_shows_bounds_and_steps() -> None:

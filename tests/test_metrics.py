@@ -44,6 +44,39 @@ def test_predictions_of_one_column_fit_flat_targets() -> None:
     assert found["mse"] == pytest.approx(2.0)
 
 
+def test_every_position_of_a_sequence_counts_as_a_sample() -> None:
+    rng = np.random.default_rng(0)
+    outputs, truth = rng.normal(size=(6, 4, 5)), rng.integers(4, size=(6, 5))
+    found = metrics("classification", torch.tensor(outputs), torch.tensor(truth))
+    flat = torch.tensor(outputs).movedim(1, 2).reshape(30, 4)
+    assert found == metrics("classification", flat, torch.tensor(truth).reshape(30))
+    guess = [[max(range(4), key=lambda c: outputs[i, c, t]) for t in range(5)] for i in range(6)]
+    assert found["accuracy"] == pytest.approx((np.array(guess) == truth).mean())
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.float32])
+def test_logits_above_zero_say_class_one(kind: torch.dtype) -> None:
+    outputs, truth = torch.tensor([2.0, -1.0, 0.5, -3.0, 0.1]), torch.tensor([1, 0, 0, 0, 1], dtype=kind)
+    found = metrics("classification", outputs, truth, binary=True)
+    assert found["accuracy"] == pytest.approx(4 / 5)
+    assert found["precision"] == pytest.approx((2 / 2 + 2 / 3) / 2)
+    assert found["recall"] == pytest.approx((2 / 3 + 2 / 2) / 2)
+    with pytest.raises(JobError, match=r"logits shaped like the targets, got \(5, 1\) and \(5,\)"):
+        metrics("classification", outputs[:, None], truth, binary=True)
+
+
+def test_values_that_nobody_asks_for_do_not_count() -> None:
+    guess, truth = (
+        torch.tensor([[1.0, 9.0], [3.0, 4.0], [9.0, 9.0]]),
+        [[2.0, np.nan], [3.0, 7.0], [np.nan] * 2],
+    )
+    found = metrics("regression", guess, torch.tensor(truth))
+    assert found["mse"] == pytest.approx((1 + 0 + 9) / 3)
+    assert found["r2"] == pytest.approx(1 - 10 / (4 + 1 + 9))
+    nothing = metrics("regression", guess, torch.full((3, 2), torch.nan))
+    assert np.isnan(list(nothing.values())).all()
+
+
 def test_r2_of_a_single_sample_is_not_a_number() -> None:
     assert np.isnan(metrics("regression", torch.tensor([1.0]), torch.tensor([2.0]))["r2"])
 
@@ -59,5 +92,7 @@ def test_outputs_that_are_not_finite_give_nan_for_every_metric(task: str, target
 def test_shapes_that_do_not_fit_the_task_are_refused_with_both_shapes() -> None:
     with pytest.raises(JobError, match=r"\(3,\).*\(3,\)"):
         metrics("classification", torch.zeros(3), torch.zeros(3))
+    with pytest.raises(JobError, match=r"\(3, 2, 5\).*\(3, 4\)"):
+        metrics("classification", torch.zeros(3, 2, 5), torch.zeros(3, 4))
     with pytest.raises(JobError, match=r"\(4,\).*\(3,\)"):
         metrics("regression", torch.zeros(4), torch.zeros(3))

@@ -12,20 +12,27 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
-from rl_tuner.envs.models import cnn, digits_cnn, gru, mlp, transformer
+from rl_tuner.envs.models import cnn, conv1d, gru, mlp, transformer
+from rl_tuner.envs.rating_models import matrix_factorization, two_towers
 from rl_tuner.envs.sequence_layers import GRU, Attention
 from rl_tuner.errors import ConfigError, JobError
 from rl_tuner.seeding import torch_seed
 
-N, T, TOKENS = 3, 6, 5
+N, T, TOKENS, USERS, ITEMS = 3, 6, 5, 7, 4
 Make = Callable[[], nn.Sequential]
 SHAPES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "mlp": (lambda: mlp(8, (6, 4), 3, 0.1), (N, 3)),
     "mlp regression": (lambda: mlp(8, (6,), 1), (N,)),
-    "digits_cnn": (lambda: digits_cnn(4, 0.1), (N, 4)),
     "cnn group": (lambda: cnn((2, 6, 5), (8, 5), 3, "group", 0.1), (N, 3)),
     "cnn layer": (lambda: cnn((2, 6, 5), (8,), 3, "layer"), (N, 3)),
     "cnn none": (lambda: cnn((2, 6, 5), (), 1, "none"), (N,)),
+    "conv1d group": (lambda: conv1d((2, 70), (8, 5), 3, "group", 0.1), (N, 3)),
+    "conv1d layer": (lambda: conv1d((2, 70), (4, 4, 4), 3, "layer"), (N, 3)),
+    "conv1d none": (lambda: conv1d((2, 70), (), 1, "none"), (N,)),
+    "factors": (lambda: matrix_factorization(USERS, ITEMS, 3), (N,)),
+    "factors with dropout": (lambda: matrix_factorization(USERS, ITEMS, 1, 0.1), (N,)),
+    "towers": (lambda: two_towers(USERS, ITEMS, 4, (6, 5), 0.1), (N,)),
+    "towers of one number": (lambda: two_towers(USERS, ITEMS, 1, ()), (N,)),
     "gru": (lambda: gru(TOKENS, 3, 4, 7, 0.1), (N, 3)),
     "gru regression": (lambda: gru(TOKENS, 1, 4, 7), (N,)),
     "gru all": (lambda: gru(TOKENS, 3, 4, 7, predict_all=True), (N, 3, T)),
@@ -38,6 +45,10 @@ SHAPES: dict[str, tuple[Make, tuple[int, ...]]] = {
 WITH_DROPOUT: dict[str, Callable[[float | None], nn.Sequential]] = {
     "mlp": lambda rate: mlp(8, (6, 4), 3, rate),
     "cnn": lambda rate: cnn((1, 4, 2), (4,), 3, dropout=rate),
+    "conv1d": lambda rate: conv1d((1, 8), (4,), 3, dropout=rate),
+    "factors": lambda rate: matrix_factorization(USERS, ITEMS, 8, rate),
+    "towers": lambda rate: two_towers(USERS, ITEMS, 8, (6, 4), rate),
+    "towers without hidden layers": lambda rate: two_towers(USERS, ITEMS, 8, (), rate),
     "gru": lambda rate: gru(TOKENS, 3, 4, 7, rate),
     "gru all": lambda rate: gru(TOKENS, 3, 4, 7, rate, predict_all=True),
     "transformer": lambda rate: transformer(TOKENS, T, 3, 8, 2, 2, rate),
@@ -57,11 +68,19 @@ def tokens(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(0, TOKENS, shape, generator=torch.Generator().manual_seed(seed))
 
 
+def pairs(*shape: int, seed: int = 0) -> Tensor:
+    """Numbers of users and items, (*shape, 2)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randint(0, n, shape, generator=generator) for n in (USERS, ITEMS)], -1)
+
+
 def inputs_of(name: str, *shape: int) -> Tensor:
     """Inputs (*shape, ...) for the shape of that name."""
     if name.startswith(("gru", "transformer")):
         return tokens(*shape, T)
-    return numbers(*shape, {"mlp": 8, "digits_cnn": 64, "cnn": 2 * 6 * 5}[name.split()[0]])
+    if name.startswith(("factors", "towers")):
+        return pairs(*shape)
+    return numbers(*shape, {"mlp": 8, "cnn": 2 * 6 * 5, "conv1d": 2 * 70}[name.split()[0]])
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -102,7 +121,8 @@ def test_dropout_is_by_modules_that_see_the_batch_first_and_only_if_asked_for(na
     layers = [m for m in model.modules() if isinstance(m, nn.Dropout)]
     for layer in layers:
         layer.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-    x = tokens(N, T) if name.startswith(("gru", "transformer")) else numbers(N, 8).float()
+    x = inputs_of(name, N) if name.startswith(("gru", "transformer", "factors", "towers")) else None
+    x = numbers(N, 8).float() if x is None else x
     with torch_seed(1):
         first, second = model(x), model(x)
     assert layers
@@ -127,12 +147,6 @@ def test_an_mlp_computes_what_its_weights_say() -> None:
     torch.testing.assert_close(model(x), hidden @ last.weight.T + last.bias)  # type: ignore[operator]
 
 
-def test_the_network_for_digits_takes_rows_of_64_numbers() -> None:
-    model = digits_cnn(dropout=0.3)
-    assert model(torch.zeros(2, 64)).shape == (2, 10)
-    assert [layer.p for layer in model if isinstance(layer, nn.Dropout)] == [0.3]
-
-
 def test_a_cnn_takes_images_and_the_same_numbers_as_rows() -> None:
     model, x = seeded(lambda: cnn((2, 8, 8), (4, 8), 3)), numbers(N, 2, 8, 8).float()
     assert torch.equal(model(x), model(x.flatten(1)))
@@ -145,6 +159,101 @@ def test_a_cnn_computes_what_its_weights_say() -> None:
     hidden = functional.layer_norm(hidden, (8, 4, 6)).relu()  # the norm's own weights are 1 and 0 at first
     hidden = functional.max_pool2d(hidden, 2).flatten(1)
     torch.testing.assert_close(model(x), functional.linear(hidden, p["7.weight"], p["7.bias"]))
+
+
+def test_a_conv1d_takes_signals_and_the_same_numbers_as_rows() -> None:
+    model, x = seeded(lambda: conv1d((2, 40), (4, 8), 3)), numbers(N, 2, 40).float()
+    assert torch.equal(model(x), model(x.flatten(1)))
+
+
+def test_a_conv1d_computes_what_its_weights_say() -> None:
+    model, x = seeded(lambda: conv1d((2, 256), (8, 4), 3, "layer")).double(), numbers(N, 2, 256)
+    w = [p.detach() for p in model.parameters()]
+    hidden = functional.conv1d(x, w[0], w[1], stride=4, padding=6)
+    assert hidden.shape[-1] == 64
+    hidden = functional.layer_norm(hidden, (8, 64)).relu()  # the norm's own weights are 1 and 0 at first
+    hidden = functional.max_pool1d(hidden, 4)
+    hidden = functional.layer_norm(functional.conv1d(hidden, w[4], w[5], padding=1), (4, 16)).relu()
+    hidden = functional.max_pool1d(hidden, 4).flatten(1)
+    torch.testing.assert_close(model(x), functional.linear(hidden, w[8], w[9]))
+
+
+@pytest.mark.parametrize(
+    ("length", "blocks", "left"),
+    [
+        *[(1, 2, 1), (15, 1, 15), (15, 3, 15), (16, 1, 4), (63, 1, 15), (64, 1, 4)],
+        *[(256, 1, 16), (256, 3, 4), (8000, 2, 125)],
+    ],
+)
+def test_a_conv1d_quarters_signals_where_they_have_sixteen_samples(
+    length: int, blocks: int, left: int
+) -> None:
+    model = conv1d((3, length), (5,) * blocks, 2)
+    last = model[-1]
+    assert isinstance(last, nn.Linear)
+    assert last.in_features == 5 * left
+    assert model(torch.zeros(N, 3, length)).shape == (N, 2)
+
+
+def test_matrix_factorization_is_mean_plus_biases_plus_the_product_of_factors() -> None:
+    model = matrix_factorization(2, 3, 2)
+    p = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, values in {
+            "0.branches.0.0.branches.0.weight": [[1.0, 2.0], [3.0, -1.0]],  # users' factors
+            "0.branches.0.0.branches.1.weight": [[0.5, 0.0], [1.0, 1.0], [-2.0, 4.0]],  # items' factors
+            "0.branches.1.0.branches.0.weight": [[0.1], [0.2]],  # users' biases
+            "0.branches.1.0.branches.1.weight": [[10.0], [20.0], [30.0]],  # items' biases
+            "1.bias": 100.0,  # mean
+        }.items():
+            p.pop(name).copy_(torch.tensor(values))
+    assert not p
+    found = model(torch.tensor([[0, 0], [0, 2], [1, 1], [1, 2]]))
+    torch.testing.assert_close(found, torch.tensor([110.6, 136.1, 122.2, 120.2]))
+
+
+def test_matrix_factorization_starts_near_zero_with_biases_at_zero() -> None:
+    model = seeded(lambda: matrix_factorization(200, 100, 8))
+    tables = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
+    assert [table.shape for table in tables] == [(200, 8), (100, 8), (200, 1), (100, 1)]
+    assert not tables[2].any()
+    assert not tables[3].any()
+    assert 0.09 < tables[0].std() < 0.11
+    assert 0.09 < tables[1].std() < 0.11
+
+
+def test_dropout_of_a_factorization_spares_its_biases() -> None:
+    model = seeded(lambda: matrix_factorization(USERS, ITEMS, 4, 0.999999))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(1.0)
+    with torch_seed(0):
+        dropped = model(pairs(N))
+    torch.testing.assert_close(dropped, torch.full((N,), 3.0))  # mean and both biases
+    torch.testing.assert_close(model.eval()(pairs(N)), torch.full((N,), 7.0))
+
+
+def test_two_towers_multiply_what_two_mlps_make_of_embeddings() -> None:
+    model = seeded(lambda: two_towers(USERS, ITEMS, 4, (6, 5))).double()
+    with torch.no_grad():
+        model[-1].bias.fill_(0.7)  # type: ignore[operator]
+    x, w = pairs(N), [p.detach() for p in model.parameters()]
+    assert len(w) == 15
+    vectors = []
+    for column in range(2):
+        table, *layers = w[7 * column : 7 * column + 7]
+        hidden = table[x[:, column]]
+        for i in (0, 2, 4):
+            hidden = hidden @ layers[i].T + layers[i + 1]
+            hidden = hidden.clamp(min=0) if i < 4 else hidden
+        vectors.append(hidden)
+    torch.testing.assert_close(model(x), (vectors[0] * vectors[1]).sum(1) + 0.7)
+
+
+@pytest.mark.parametrize("make", [lambda: matrix_factorization(2, 3, 2), lambda: two_towers(2, 3, 2, (4,))])
+def test_pairs_with_more_columns_are_refused(make: Make) -> None:
+    with pytest.raises(JobError, match="inputs must have 2 columns, got 3"):
+        make()(torch.zeros(N, 3, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(
@@ -284,10 +393,25 @@ def _brightest_quarter(seed: int) -> tuple[Tensor, Tensor]:
     return x.flatten(1), functional.avg_pool2d(x, 4).flatten(1).argmax(1)
 
 
+def _higher_tone(seed: int) -> tuple[Tensor, Tensor]:
+    y = torch.arange(64) % 4
+    phase = numbers(64, 1, seed=seed).float()
+    pitch = 0.1 + 0.15 * y.unsqueeze(1)
+    return torch.sin(2 * torch.pi * (pitch * torch.arange(128) + phase)), y
+
+
+def _low_rank_rating(seed: int) -> tuple[Tensor, Tensor]:
+    x = pairs(64, seed=seed)
+    users, items = numbers(USERS, 2, seed=1), numbers(ITEMS, 2, seed=2)
+    return x, ((users[x[:, 0]] * items[x[:, 1]]).sum(1) + 1).float()
+
+
 TRAINED = {
     "mlp": (lambda: mlp(64, (32,), 4), _brightest_quarter),
-    "digits_cnn": (lambda: digits_cnn(4), _brightest_quarter),
     "cnn": (lambda: cnn((1, 8, 8), (8, 16), 4), _brightest_quarter),
+    "conv1d": (lambda: conv1d((1, 128), (8, 8), 4), _higher_tone),
+    "factors": (lambda: matrix_factorization(USERS, ITEMS, 3), _low_rank_rating),
+    "towers": (lambda: two_towers(USERS, ITEMS, 4, (16,)), _low_rank_rating),
     "gru": (lambda: gru(TOKENS, TOKENS), _first_token),
     "gru all": (lambda: gru(TOKENS, TOKENS, predict_all=True), _tokens_before),
     "transformer": (lambda: transformer(TOKENS, T, TOKENS), _first_token),
@@ -303,14 +427,17 @@ TRAINED = {
 def test_a_model_learns(name: str) -> None:
     make, batch = TRAINED[name]
     model = seeded(make)
+    loss: Callable[[Tensor, Tensor], Tensor] = (
+        functional.mse_loss if batch is _low_rank_rating else functional.cross_entropy
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    start = functional.cross_entropy(model(batch(999)[0]), batch(999)[1]).item()
+    start = loss(model(batch(999)[0]), batch(999)[1]).item()
     for step in range(120):
         x, y = batch(step)
         optimizer.zero_grad()
-        functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+        loss(model(x), y).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    assert functional.cross_entropy(model(batch(999)[0]), batch(999)[1]).item() < 0.5 * start
+    assert loss(model(batch(999)[0]), batch(999)[1]).item() < 0.5 * start
 
 
 @pytest.mark.parametrize(
@@ -324,6 +451,19 @@ def test_a_model_learns(name: str) -> None:
         (lambda: cnn((8, 8), (4,), 2), r"image must be channels, height and width, got \(8, 8\)"),  # type: ignore[arg-type]
         (lambda: cnn((1, 0, 8), (4,), 2), r"image\[1\] must be >= 1"),
         (lambda: cnn((1, 8, 8), (4, -1), 2), r"channels\[1\] must be >= 1"),
+        (lambda: cnn((1, 8, 8), (), 2, "batch"), "unknown norm 'batch'"),
+        (lambda: conv1d((1, 8), (), 2, "batch"), "unknown norm 'batch'.*group, layer, none"),
+        (lambda: conv1d((8,), (4,), 2), r"signal must be channels and length, got \(8,\)"),  # type: ignore[arg-type]
+        (lambda: conv1d((1, 0), (4,), 2), r"signal\[1\] must be >= 1"),
+        (lambda: conv1d((1, 8), (0,), 2), r"channels\[0\] must be >= 1"),
+        (lambda: conv1d((1, 8), (4,), 2, dropout=1.0), "dropout must be"),
+        (lambda: matrix_factorization(0, 2, 2), "users must be >= 1"),
+        (lambda: matrix_factorization(2, 0, 2), "items must be >= 1"),
+        (lambda: matrix_factorization(2, 2, 0), "rank must be >= 1"),
+        (lambda: matrix_factorization(2, 2, 2, -0.5), "dropout must be"),
+        (lambda: two_towers(2, 0, 2, (3,)), "items must be >= 1"),
+        (lambda: two_towers(2, 2, 0, (3,)), "embedding must be >= 1"),
+        (lambda: two_towers(2, 2, 2, (3, 0)), r"hidden\[1\] must be >= 1"),
         (lambda: gru(0, 2), "vocabulary must be >= 1"),
         (lambda: gru(4, 0), "outputs must be >= 1"),
         (lambda: gru(4, 2, hidden=0), "hidden must be >= 1"),

@@ -75,13 +75,19 @@ def _checkout() -> set[str]:
         )
         for path in folder.glob("*.py")
     }
-    policies = {
-        f"rl_tuner/policies/{path.name}" for path in (ROOT / "rl_tuner/policies").glob("*.safetensors")
+    data = {
+        f"rl_tuner/{folder}/{path.name}"
+        for folder, pattern in (
+            ("policies", "*.safetensors"),
+            ("suites", "*.toml"),
+            ("weights", "*.safetensors"),
+        )
+        for path in (ROOT / "rl_tuner" / folder).glob(pattern)
     }
-    return modules | policies | {"rl_tuner/py.typed"}
+    return modules | data | {"rl_tuner/py.typed"}
 
 
-def test_the_wheel_holds_the_checkouts_modules_policies_and_type_marker_and_nothing_else(
+def test_the_wheel_holds_the_checkouts_modules_data_files_and_type_marker_and_nothing_else(
     wheel: zipfile.ZipFile,
 ) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
@@ -110,7 +116,9 @@ def test_the_installed_command_is_the_command_line(wheel: zipfile.ZipFile) -> No
 def test_the_wheel_runs_without_the_checkout(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     wheel.extractall(tmp_path / "site")
     code = (
-        "import rl_tuner.envs, rl_tuner.agents, rl_tuner; from rl_tuner import load_policy\n"
+        "import numpy, rl_tuner.envs, rl_tuner.agents, rl_tuner; from rl_tuner import load_policy\n"
+        "family = rl_tuner.envs.load_suite('finetuning').family('train')\n"
+        "family.sample(numpy.random.default_rng(0)).build().build_model(0)\n"
         "print(rl_tuner.envs.__file__, load_policy('cosine').name, rl_tuner.__version__)"
     )
     done = subprocess.run(

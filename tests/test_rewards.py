@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import BEST, WORST, Interval, Track
-from rl_tuner.rewards import CRASH_RETURN, REWARDS, crash_reward, reward_function
+from rl_tuner.rewards import CRASH_RETURN, REWARDS, crash_return, crash_reward, reward_function
 
 CURVES = st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=12)
 
@@ -126,3 +126,10 @@ def test_jobs_side_by_side_may_end_at_different_times(name: str) -> None:
 def test_an_unknown_reward_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(ConfigError, match="unknown reward 'accuracy': choose from log_improvement, best_"):
         reward_function("accuracy")
+
+
+@pytest.mark.parametrize("phases", [1, 2, 5])
+def test_a_crash_is_priced_one_below_the_worst_that_all_phases_can_end_with(phases: int) -> None:
+    worst = sum(sum(rewards("log_improvement", [1e-3, 1e9])) for _ in range(phases))
+    assert crash_return(phases) == pytest.approx(worst - 1)
+    assert 2.5 + crash_reward(2.5, phases) == pytest.approx(crash_return(phases))

@@ -38,7 +38,7 @@ def test_a_row_starts_with_its_weights_as_live_good_and_best_and_a_fresh_optimiz
     for name, tensor in rows.tensors.items():
         wanted = 3.0 if "theta" in name else 0.5 if "second" in name else 0.0
         assert set(tensor[row].tolist()) == {wanted}, name
-    assert {name: rows.settings[name][row] for name in SETTINGS} == {n: START[n] for n in SETTINGS}
+    assert {name: rows.settings[name][row] for name in SETTINGS} == {n: START.get(n, 0.0) for n in SETTINGS}
     assert (rows.kinds[row], rows.seeds[row], rows.drawn[row]) == (2, 2**63 + 1, 0)
     assert rows.rates([row]).tolist() == [[0.2, 0.1]]
 

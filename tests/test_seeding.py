@@ -125,3 +125,11 @@ def test_a_saved_state_does_not_change_when_the_stream_runs_on(untouched_rng: No
     with stream:
         torch.rand(5)
     assert all(torch.equal(a, b) for a, b in zip(state, saved, strict=True))
+
+
+def test_phases_have_streams_of_their_own_and_the_first_has_the_episodes() -> None:
+    episode = Streams(5)
+    assert episode.phase(0) == episode
+    seeds = [episode.phase(k).seed_of(name) for k in range(4) for name in STREAMS]
+    assert len(set(seeds)) == len(seeds)
+    assert episode.phase(1) == Streams(5).phase(1) != Streams(6).phase(1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from rl_tuner.envs.models import cnn, digits_cnn, gru, mlp, transformer
+from rl_tuner.envs.models import cnn, gru, mlp, transformer
 from rl_tuner.envs.signatures import signature
 
 Make = Callable[[], nn.Module]
@@ -194,7 +194,7 @@ DIFFERENT: dict[str, tuple[Make, Make]] = {
     "parametrized or not": (lambda: parametrized(Positive()), lambda: nn.Linear(3, 2)),
     "parametrizations": (lambda: parametrized(Positive()), lambda: parametrized(Square())),
     "what is parametrized": (lambda: parametrized(Positive()), lambda: parametrized(Positive(), "bias")),
-    "cnns": (digits_cnn, lambda: digits_cnn(9)),
+    "cnns": (lambda: cnn((1, 8, 8), (4,), 10), lambda: cnn((1, 8, 8), (4,), 9)),
 }  # fmt: skip
 
 

@@ -12,10 +12,19 @@ from hypothesis import strategies as st
 
 from rl_tuner.actions import ActionMap
 from rl_tuner.errors import ConfigError
-from rl_tuner.space import HYPERPARAMETERS, Anchor, Hyperparameter, SearchSpace, search_space
+from rl_tuner.space import (
+    HYPERPARAMETERS,
+    STANDARD,
+    Anchor,
+    Hyperparameter,
+    SearchSpace,
+    search_space,
+)
 
 SPACE = search_space()
 NAMES = ("lr", "batch_size", "weight_decay", "dropout", "momentum")
+ALL = tuple(HYPERPARAMETERS)
+ZEROS = [h.name for h in HYPERPARAMETERS.values() if h.zero]
 
 STARTS = st.fixed_dictionaries(
     {},
@@ -51,7 +60,7 @@ def test_coordinates_computed_by_hand(scale: str, value: float, coordinate: floa
     assert float(h.value(np.float64(coordinate))) == pytest.approx(value)
 
 
-@given(st.sampled_from(NAMES), st.floats(0, 1))
+@given(st.sampled_from(ALL), st.floats(0, 1))
 def test_a_value_between_the_bounds_comes_back_from_its_coordinate(name: str, share: float) -> None:
     h = HYPERPARAMETERS[name]
     value = h.low + share * (h.high - h.low)
@@ -147,7 +156,7 @@ def test_reach_limits_the_way_from_the_start_value_before_the_bounds_do() -> Non
     np.testing.assert_allclose([anchor.low[0], anchor.high[0]], [-2.0, 2.0])
 
 
-@pytest.mark.parametrize("name", ["weight_decay", "dropout", "momentum"])
+@pytest.mark.parametrize("name", ZEROS)
 def test_the_low_end_is_exactly_zero_and_a_way_leads_back_from_it(name: str) -> None:
     h, space = HYPERPARAMETERS[name], search_space([name])
     anchor = space.anchor({name: float(h.value(np.float64(h.coordinate(h.low) + 2 * h.step)))})
@@ -156,7 +165,7 @@ def test_the_low_end_is_exactly_zero_and_a_way_leads_back_from_it(name: str) -> 
     assert float(h.coordinate(up)) == pytest.approx(h.coordinate(h.low) + h.step)
 
 
-@pytest.mark.parametrize("name", ["weight_decay", "dropout", "momentum"])
+@pytest.mark.parametrize("name", ZEROS)
 def test_a_start_value_of_zero_stands_at_the_low_end(name: str) -> None:
     h, space = HYPERPARAMETERS[name], search_space([name])
     anchor = space.anchor({name: 0.0})
@@ -207,7 +216,7 @@ def test_none_and_absence_both_mean_that_the_job_lacks_it() -> None:
         assert space.values(anchor, np.zeros(2)) == {"lr": 0.1}
 
 
-@given(st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
+@given(st.lists(st.sampled_from(ALL), min_size=1, unique=True))
 def test_a_space_survives_json_unchanged(names: list[str]) -> None:
     space = search_space(names)
     back = SearchSpace.from_dict(json.loads(json.dumps(space.to_dict())))
@@ -217,9 +226,14 @@ def test_a_space_survives_json_unchanged(names: list[str]) -> None:
     np.testing.assert_array_equal(back.reaches, space.reaches)
 
 
-def test_the_standard_space_has_all_five_in_the_documented_order() -> None:
-    assert SPACE.names == NAMES
+def test_the_standard_space_has_its_five_in_the_documented_order() -> None:
+    assert SPACE.names == NAMES == STANDARD
     assert len(SPACE) == 5
+
+
+def test_a_named_space_may_hold_regularizers_too() -> None:
+    assert (*NAMES, "l1", "l2", "label_smoothing", "max_grad_norm") == ALL
+    assert search_space(ALL).names == ALL
 
 
 @pytest.mark.parametrize(
@@ -228,7 +242,7 @@ def test_the_standard_space_has_all_five_in_the_documented_order() -> None:
         ({"scale": "linear"}, "unknown scale of x 'linear'"),
         ({"low": 0.0}, r"x\.low must be > 0, got 0\.0"),
         ({"high": 0.01}, r"x\.high must be > 0\.01.*, got 0\.01"),
-        ({"low": 0.5, "high": 1.0, "scale": "logit"}, r"x\.high must be > 0\.5 and <= 1, got 1\.0"),
+        ({"low": 0.5, "high": 1.0, "scale": "logit"}, r"x\.high must be > 0\.5 and < 1, got 1\.0"),
         ({"low": 0.5, "high": 4.0, "scale": "log2"}, r"x\.low must be >= 1, got 0\.5"),
         ({"step": 0.0}, r"x\.step must be > 0.*, got 0\.0"),
         ({"step": math.inf, "reach": math.inf}, r"x\.step must be .*, got inf"),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize
 
-from rl_tuner.envs.models import cnn, digits_cnn, gru, mlp, transformer
+from rl_tuner.envs.models import cnn, gru, mlp, transformer
 from rl_tuner.envs.signatures import signature
 from rl_tuner.envs.stacked import StackedModel
 from rl_tuner.errors import JobError
@@ -136,7 +136,7 @@ STACKABLE: dict[str, Case] = {
     "mlp, inputs in thousands": (lambda: mlp(WIDTH, (8,), 3), 1e4 * numbers(4, WIDTH).float()),
     "mlp, one sample": (lambda: mlp(WIDTH, (8,), 3), numbers(1, WIDTH).float()),
     "mlp, equal samples": (lambda: mlp(WIDTH, (8,), 3), torch.zeros(4, WIDTH)),
-    "digits cnn": (lambda: digits_cnn(4, 0.2), numbers(4, 64).float()),
+    "cnn, no norm": (lambda: cnn((1, 8, 8), (16, 32), 4, "none", 0.2), numbers(4, 64).float()),
     "cnn, group norm": (lambda: cnn((2, 6, 5), (8, 5), 3, "group", 0.1), IMAGES),
     "cnn, layer norm": (lambda: cnn((2, 6, 5), (8,), 3, "layer"), IMAGES),
     "cnn for regression": (lambda: cnn((2, 6, 5), (4,), 1, "none"), IMAGES),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from rl_tuner.envs.models import cnn, digits_cnn, gru, mlp, transformer
+from rl_tuner.envs.models import cnn, gru, mlp, transformer
 from rl_tuner.envs.stacked import StackedModel, dropout_layers
 from rl_tuner.errors import JobError
 from tests.stacking import copies, drop_of, numbers, require_rows_compute_what_modules_do, stack, tokens
@@ -20,7 +20,7 @@ from tests.stacking import copies, drop_of, numbers, require_rows_compute_what_m
 MODELS: dict[str, tuple[nn.Module, Callable[..., Tensor], tuple[int, ...]]] = {
     "mlp": (mlp(6, (8, 5), 3), numbers, (6,)),
     "mlp for regression": (mlp(6, (8,), 1), numbers, (6,)),
-    "digits cnn": (digits_cnn(4), numbers, (64,)),
+    "cnn, no norm": (cnn((1, 8, 8), (16, 32), 4, "none", 0.0), numbers, (64,)),
     "cnn, group norm": (cnn((2, 6, 5), (8, 5), 3), numbers, (2, 6, 5)),
     "cnn, layer norm": (cnn((2, 6, 5), (8,), 3, "layer"), numbers, (60,)),
     "gru": (gru(5, 3, 4, 7), tokens, (4,)),

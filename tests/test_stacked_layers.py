@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rl_tuner.envs.joint_layers import Dot, ForEach, Joint, Offset, Residual, Sum, Total
 from rl_tuner.envs.leaf_rules import leaf_rule
+from rl_tuner.envs.row_losses import squared_error_rows
+from rl_tuner.envs.sequence_layers import ClassesFirst, Last, Mean, Positions
+from rl_tuner.envs.stacked import StackedModel
 from rl_tuner.envs.stacked_layers import DROPOUTS, Builder
+from rl_tuner.errors import JobError
 from tests.stacking import copies as copies_of
 from tests.stacking import drop_of, numbers, require_rows_compute_what_modules_do, stack, tokens
 
@@ -34,6 +39,11 @@ RULED: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "conv by channel": (nn.Conv2d(6, 12, 3, groups=6, padding=1), IMAGES),
     "conv without bias": (nn.Conv2d(6, 4, 3, bias=False), IMAGES),
     "conv of one channel": (nn.Conv2d(1, 1, 1), (1, 4, 4)),
+    "conv on lines": (nn.Conv1d(6, 4, 3), LINES),
+    "conv on lines padded": (nn.Conv1d(6, 4, 5, padding=2), LINES),
+    "conv on lines same": (nn.Conv1d(6, 4, 3, padding="same"), LINES),
+    "conv on lines in strides": (nn.Conv1d(6, 4, 4, stride=4, padding=1), LINES),
+    "conv on lines in groups": (nn.Conv1d(6, 4, 3, groups=2, dilation=2, bias=False), LINES),
     "group norm": (nn.GroupNorm(3, 6), IMAGES),
     "group norm of one group": (nn.GroupNorm(1, 6, eps=0.1), IMAGES),
     "group norm inside": (nn.Sequential(nn.Conv2d(6, 4, 3), nn.GroupNorm(2, 4)), IMAGES),
@@ -46,6 +56,12 @@ RULED: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "layer norm over images": (nn.LayerNorm((6, 7, 5)), IMAGES),
     "layer norm over two dimensions": (nn.LayerNorm((7, 5), eps=0.1), IMAGES),
     "layer norm without bias": (nn.LayerNorm(6, bias=False), SEQUENCES),
+    "positions": (Positions(4, 6), SEQUENCES),
+    "positions to spare": (Positions(7, 6), SEQUENCES),
+    "offset": (Offset(), VECTORS),
+    "residual": (Residual(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 6)), SEQUENCES),
+    "sum": (Sum(nn.Linear(6, 3), nn.Sequential(nn.Linear(6, 3), nn.ReLU()), nn.Linear(6, 3)), VECTORS),
+    "sum of one": (Sum(nn.Linear(6, 3)), VECTORS),
     "layer norm bare": (nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4, elementwise_affine=False)), VECTORS),
 }  # fmt: skip
 STATELESS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
@@ -68,6 +84,16 @@ STATELESS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "average pool without channels": (nn.AvgPool2d(3), PLANES),
     "adaptive pool": (nn.AdaptiveAvgPool2d((2, 3)), IMAGES),
     "global pool": (nn.AdaptiveAvgPool2d(1), IMAGES),
+    "max pool on lines": (nn.MaxPool1d(4), LINES),
+    "max pool on lines overlapping": (nn.MaxPool1d(3, stride=2, padding=1, ceil_mode=True), LINES),
+    "max pool on lines without channels": (nn.MaxPool1d(2), VECTORS),
+    "average pool on lines": (nn.AvgPool1d(2, padding=1), LINES),
+    "adaptive pool on lines": (nn.AdaptiveAvgPool1d(4), LINES),
+    "last": (Last(), SEQUENCES),
+    "mean": (Mean(), SEQUENCES),
+    "classes first": (ClassesFirst(), SEQUENCES),
+    "dot": (Dot(), (2, 6)),
+    "total": (Total(), SEQUENCES),
     "flatten": (nn.Flatten(), IMAGES),
     "flatten the last": (nn.Flatten(-2, -1), IMAGES),
     "flatten between": (nn.Flatten(1, 2), IMAGES),
@@ -106,6 +132,13 @@ class Backwards(nn.Sequential):
         for layer in reversed(self):
             x = layer(x)
         return x
+
+
+class Detour(Residual):
+    """A joint layer that runs in another way than its class."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
 
 
 @pytest.fixture
@@ -176,7 +209,9 @@ def test_any_settings_of_a_convolution_are_covered(
     ("module", "shape"),
     [
         (nn.Conv2d(6, 4, 3, padding=1, padding_mode="circular"), IMAGES),
-        (nn.Conv1d(6, 4, 3), LINES),
+        (nn.Conv1d(6, 4, 3, padding=1, padding_mode="circular"), LINES),
+        (nn.ConvTranspose1d(6, 4, 3), LINES),
+        (Detour(nn.Linear(6, 6)), VECTORS),
         (nn.PReLU(6), VECTORS),
         (Doubling(6, 3), VECTORS),
         (Backwards(nn.Linear(6, 3), nn.Tanh(), nn.Linear(6, 6)), VECTORS),
@@ -202,6 +237,8 @@ def test_a_module_without_a_rule_is_mapped_over_the_rows(
         nn.Embedding(5, 3, scale_grad_by_freq=True),
         nn.Embedding(5, 3, sparse=True),
         nn.Conv2d(6, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Conv1d(6, 4, 3, padding=1, padding_mode="reflect"),
+        nn.MaxPool1d(2, return_indices=True),
         nn.MaxPool2d(2, return_indices=True),
         nn.BatchNorm1d(6),
         nn.Softmax(1),
@@ -209,6 +246,76 @@ def test_a_module_without_a_rule_is_mapped_over_the_rows(
 )
 def test_there_is_no_rule_for_what_a_rule_would_not_do(module: nn.Module) -> None:
     assert leaf_rule(module) is None
+
+
+@pytest.mark.usefixtures("only_rules")
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 3), st.integers(1, 2), st.sampled_from([1, 2, 4]))
+def test_any_settings_of_a_convolution_on_lines_are_covered(
+    kernel: int, stride: int, padding: int, dilation: int, groups: int
+) -> None:
+    module = nn.Conv1d(4, 4, kernel, stride, padding, dilation, groups)
+    require_rows_compute_what_modules_do(module, numbers(2, 3, 4, 9), 2)
+
+
+@pytest.mark.usefixtures("only_rules")
+@pytest.mark.parametrize("rows", [1, 3])
+def test_each_column_runs_through_a_branch_of_its_own(rows: int) -> None:
+    tower = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 4), nn.ReLU())
+    module = nn.Sequential(ForEach(tower, nn.Embedding(5, 4)), Dot(), Offset())
+    require_rows_compute_what_modules_do(module, tokens(rows, 6, 2), rows)
+
+
+def test_a_user_outside_the_table_is_an_error_and_never_an_item_or_a_neighbours() -> None:
+    module = ForEach(nn.Embedding(3, 2), nn.Embedding(5, 2))
+    stacked, views = stack(copies_of(module, 3))
+    x = torch.full((3, 4, 2), 2)
+    assert stacked.forward(views, x, None).shape == (3, 4, 2, 2)
+    x[1, 2, 0] = 3
+    with pytest.raises(IndexError):
+        stacked.forward(views, x, None)
+
+
+def test_stacked_sequences_beyond_the_last_position_are_refused_as_single_ones_are() -> None:
+    stacked, views = stack(copies_of(Positions(4, 6), 2))
+    with pytest.raises(JobError, match="a sequence of 5 tokens is longer than length = 4"):
+        stacked.forward(views, numbers(2, 3, 5, 6), None)
+
+
+def test_a_weight_used_in_two_branches_is_one_weight() -> None:
+    shared = nn.Linear(6, 6)
+    require_rows_compute_what_modules_do(Sum(shared, Residual(shared, nn.Tanh())), numbers(3, 4, 6), 3)
+
+
+def test_dropout_layers_of_branches_have_rates_and_masks_of_their_own() -> None:
+    module = Sum(nn.Sequential(nn.Linear(6, 6), nn.Dropout()), nn.Sequential(nn.Linear(6, 6), nn.Dropout()))
+    networks = copies_of(module, 3)
+    for network in networks:
+        first, second = (network.get_submodule(f"branches.{i}.0") for i in range(2))
+        second.load_state_dict(first.state_dict())
+    stacked, views = stack(networks)
+    x = numbers(3, 200, 6)
+    half = stacked.forward(views, x, None) / 2
+    both = stacked.forward(views, x, drop_of([[0.5, 0.0], [0.0, 0.5], [0.5, 0.5]], 200)) / half
+    for row, values in enumerate([{1, 3}, {1, 3}, {0, 2, 4}]):
+        assert set(both[row].round(decimals=6).flatten().tolist()) == values
+    assert 0.15 < float((both[2] == 0).double().mean()) < 0.35  # both dropped: masks differ
+    assert not torch.equal(both[0], both[1])
+
+
+def test_the_gradient_of_a_single_number_has_its_place_in_the_row() -> None:
+    module = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0), Offset())
+    stacked = StackedModel(module)
+    theta = torch.zeros(3, 4)
+    x, y = torch.ones(3, 5, 2), torch.ones(3, 5)
+    _, gradient = stacked.gradient(
+        stacked.leaves(theta), squared_error_rows, (x, y), torch.full((3, 5), 0.2), None
+    )
+    assert torch.equal(gradient, torch.full((3, 4), -2.0))  # of the error's square, (0 - 1)², by hand
+
+
+def test_a_joint_layer_must_say_how_it_joins() -> None:
+    with pytest.raises(NotImplementedError):
+        Joint(nn.Linear(2, 2))(torch.zeros(1, 2))
 
 
 def test_a_forward_pass_put_in_place_of_the_classs_own_is_the_one_that_runs() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_iris
+from sklearn.feature_extraction import DictVectorizer
 
 from rl_tuner import ConfigError, DatasetError
 from rl_tuner.config import from_dict, to_dict
+from rl_tuner.envs import tables
 from rl_tuner.envs.preprocessing import Preprocessing
 from rl_tuner.envs.tables import load_table
 
@@ -84,11 +88,15 @@ def test_columns_that_pandas_only_numbered_are_names_not_a_row() -> None:
     np.testing.assert_array_equal(table.targets, pd.read_csv("t.csv")["3"])
 
 
-def test_the_words_true_and_false_are_labels_but_no_input() -> None:
+def test_the_words_true_and_false_are_labels_or_levels_with_and_without_gaps() -> None:
     rows = [f"{i},{i % 5},{i % 2 == 0}" for i in range(12)]
     assert load_table(csv(*rows), "kind").classes == ("False", "True")
-    with pytest.raises(DatasetError, match="'kind' must hold numbers: row 1 holds 'True'"):
-        load_table("t.csv", "height")
+    table = load_table("t.csv", "height")
+    assert table.columns == ("width", "kind=False", "kind=True")
+    assert table.inputs[:2].tolist() == [[0, 0, 1], [1, 1, 0]]
+    table = load_table(csv(*rows, "12,3,"), "height", impute=True)
+    assert table.columns == ("width", "kind=False", "kind=True")
+    assert np.isnan(table.inputs[12, 1:]).all()
 
 
 def test_an_npz_flattens_images_and_keeps_array_names() -> None:
@@ -162,7 +170,7 @@ BROKEN: dict[str, tuple[Callable[[], Path], str]] = {
     "a directory": (folder, "is not a file"),
     "an empty file": (lambda: write(b""), "is empty"),
     "blank lines": (lambda: write("\n\n\n"), "blank lines"),
-    "another suffix": (lambda: write("x", "t.xlsx"), r"\.csv or \.npz"),
+    "another suffix": (lambda: write("x", "t.xlsx"), r"must end in \.csv, \.tsv, \.parquet, \.npz"),
     "no rows": (lambda: write(HEAD + "\n"), "0 rows: at least 10"),
     "three rows": (lambda: csv(*numbers(3)), "3 rows: at least 10"),
     "no such column": (lambda: csv(*numbers(), head="width,height,kinds"), "did you mean 'kinds'"),
@@ -286,3 +294,151 @@ def test_preprocessing_refuses_other_columns_and_unexpected_gaps() -> None:
         fitted.inputs(np.zeros((3, 4)))
     with pytest.raises(DatasetError, match="'b'"):
         fitted.inputs(np.array([[1.0, np.nan]]))
+
+
+COLOURS = ["red", "blue", "red", "green"] * 3
+
+
+def coloured(colours: list[str] = COLOURS, name: str = "colour") -> Path:
+    return csv(*(f"{i},{c},{'ab'[i % 2]}" for i, c in enumerate(colours)), head=f"width,{name},kind")
+
+
+def test_a_column_of_text_becomes_a_column_of_zeros_and_ones_for_each_level() -> None:
+    table = load_table(coloured(), "kind")
+    vectorizer = DictVectorizer(sparse=False)
+    rows = pd.read_csv("t.csv")[["width", "colour"]].to_dict(orient="records")
+    expected = vectorizer.fit_transform(rows)
+    order = [vectorizer.feature_names_.index(name) for name in table.columns]
+    assert table.columns == ("width", "colour=blue", "colour=green", "colour=red")
+    np.testing.assert_array_equal(table.inputs, expected[:, order])
+
+
+def test_a_saved_schema_encodes_new_rows_and_takes_an_unknown_level_for_none() -> None:
+    table = load_table(coloured(), "kind")
+    fitted = from_dict(Preprocessing, json.loads(json.dumps(to_dict(table.split(0).preprocessing))))
+    frame = pd.read_csv("t.csv")
+    np.testing.assert_array_equal(fitted.raw(frame), table.inputs)
+    new = fitted.raw({"colour": ["green", "mauve"], "width": [1, 2], "unused": ["x", "y"]})
+    assert new.tolist() == [[1, 0, 1, 0], [2, 0, 0, 0]]
+    assert fitted.inputs(new).isfinite().all()
+    with pytest.raises(DatasetError, match="no column 'colour'"):
+        fitted.raw({"width": [1, 2]})
+    with pytest.raises(DatasetError, match="'width' of the new rows must hold numbers"):
+        fitted.raw({"width": ["wide"], "colour": ["red"]})
+    with pytest.raises(DatasetError, match=r"differ in length: \[1, 2\]"):
+        fitted.raw({"width": [1], "colour": ["red", "red"]})
+
+
+def test_a_missing_level_is_a_missing_value() -> None:
+    path = coloured([*COLOURS[:-1], ""])
+    with pytest.raises(DatasetError, match=r"missing values.*'colour=blue'.*--impute"):
+        load_table(path, "kind")
+    table = load_table(path, "kind", impute=True)
+    assert np.isnan(table.inputs[-1]).tolist() == [False, True, True, True]
+    assert table.split(0).train[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("colours", "name", "encode", "message"),
+    [
+        (COLOURS, "colour", False, "'colour' must hold numbers: row 1 holds 'red'"),
+        ([*COLOURS, "7"], "colour", None, "must hold numbers: row 1 holds 'red' .or --encode"),
+        ([f"name{i}" for i in range(12)], "colour", None, "most of its 12 texts are unlike any other"),
+        ([f"name{i}" for i in range(60)], "colour", True, "60 distinct values, at most 50 can be encoded"),
+        (COLOURS, "col=our", None, "rename it, a name with '=' cannot be encoded"),
+    ],
+)
+def test_text_that_is_no_levels_is_refused_naming_the_column(
+    colours: list[str], name: str, encode: bool | None, message: str
+) -> None:
+    with pytest.raises(DatasetError, match=message):
+        load_table(coloured(colours, name), "kind", encode=encode)
+
+
+def test_numbers_among_the_levels_are_levels_where_that_is_said() -> None:
+    table = load_table(coloured([*COLOURS, "7"]), "kind", encode=True)
+    assert table.columns == ("width", "colour=7", "colour=blue", "colour=green", "colour=red")
+
+
+def test_a_column_that_could_be_another_ones_level_is_refused() -> None:
+    rows = (f"{i},{c},{'ab'[i % 2]}" for i, c in enumerate(COLOURS))
+    with pytest.raises(DatasetError, match="'colour=red' could be a level of column 'colour'"):
+        load_table(csv(*rows, head="colour=red,colour,kind"), "kind")
+
+
+def test_numbers_whose_squares_overflow_are_refused() -> None:
+    with pytest.raises(DatasetError, match="column 'height' holds numbers beyond 1e"):
+        load_table(csv(*numbers(), "7,1e300,a"), "kind")
+    with pytest.raises(DatasetError, match=r"target 'width'.*numbers beyond 1e"):
+        load_table(csv(*numbers(), "-1e300,7,a"), "width", task="regression")
+
+
+class FakeMetadata:
+    num_columns, num_rows = 3, 12
+
+
+def fake_pyarrow(monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame | Exception) -> None:
+    """A pyarrow whose files all hold one frame."""
+
+    def read(*arguments: object, **options: object) -> pd.DataFrame:
+        if isinstance(frame, Exception):
+            raise frame
+        return frame
+
+    module, parquet = ModuleType("pyarrow"), ModuleType("pyarrow.parquet")
+    parquet.read_metadata = lambda path: FakeMetadata()  # type: ignore[attr-defined]
+    module.parquet, module.ArrowException = parquet, KeyError  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pyarrow", module)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", parquet)
+    monkeypatch.setattr(pd, "read_parquet", read)
+    write("PAR1", "t.parquet")
+
+
+def test_parquet_without_pyarrow_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"t.parquet needs pyarrow: pip install 'rl-tuner\[parquet\]'"):
+        load_table(write("PAR1", "t.parquet"), "kind")
+
+
+def test_a_parquet_file_gives_the_same_table_as_the_csv(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.read_csv(coloured())
+    plain = load_table("t.csv", "kind")
+    typed = frame.astype({"width": "Int64", "colour": "category"})
+    fake_pyarrow(monkeypatch, typed)
+    other = load_table("t.parquet", "kind")
+    assert (other.columns, other.classes) == (plain.columns, plain.classes)
+    np.testing.assert_array_equal(other.inputs, plain.inputs)
+
+
+def test_columns_of_a_parquet_file_that_are_no_numbers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.DataFrame({"when": pd.date_range("2020-01-01", periods=12), "kind": ["a", "b"] * 6})
+    fake_pyarrow(monkeypatch, frame)
+    with pytest.raises(DatasetError, match=r"column 'when' holds datetime64.* neither numbers nor text"):
+        load_table("t.parquet", "kind")
+    fake_pyarrow(monkeypatch, frame.assign(when=[[1, 2]] * 12))
+    with pytest.raises(DatasetError, match="column 'when' holds object"):
+        load_table("t.parquet", "kind")
+
+
+def test_a_broken_or_too_large_parquet_file_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_pyarrow(monkeypatch, ValueError("magic bytes not found"))
+    with pytest.raises(DatasetError, match="no parquet file that can be read: magic bytes not found"):
+        load_table("t.parquet", "kind")
+    monkeypatch.setattr(FakeMetadata, "num_rows", 10**12)
+    with pytest.raises(DatasetError, match="1,000,000,000,000 rows of 3 columns"):
+        load_table("t.parquet", "kind")
+
+
+def test_a_table_of_too_many_numbers_is_refused_before_it_is_stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MOST_VALUES", 47)
+    with pytest.raises(DatasetError, match="12 rows of so many columns are more than 47 numbers"):
+        load_table(coloured(), "kind")
+    assert load_table("t.csv", "colour").inputs.shape == (12, 3)
+
+
+def test_blanks_around_text_make_no_class_and_no_level_of_their_own() -> None:
+    lines = [f"{'red ' if i % 2 else ' red'},{i},{'cat' if i % 3 else 'dog '}" for i in range(20)]
+    Path("t.csv").write_text("\n".join(["colour,size,kind", *lines, "blue,1, dog", "blue ,2,cat"]))
+    table = load_table("t.csv", "kind")
+    assert table.classes == ("cat", "dog")
+    assert table.columns == ("colour=blue", "colour=red", "size")

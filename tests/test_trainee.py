@@ -402,3 +402,14 @@ def test_a_batch_is_limited_by_the_dataset() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
     assert Trainee(optimizer, None, TunedBatchSampler(106, 64)).limits() == {"batch_size": 106.0}
     assert Trainee(optimizer).limits() == {}
+
+
+def test_other_hyperparameters_are_read_and_written_where_the_loop_keeps_them() -> None:
+    model, others = network(), {"l1": 0.5}
+    trainee = Trainee(OPTIMIZERS["sgd"](model.parameters()), model, others=others)
+    assert trainee.read()["l1"] == 0.5
+    trainee.write({"l1": 0.25, "lr": 0.1})
+    assert others == {"l1": 0.25}
+    assert trainee.read() == {"lr": 0.1, "weight_decay": 0.0, "momentum": 0.0, "l1": 0.25}
+    with pytest.raises(ConfigError, match=r"no hyperparameter 'l2'; it has .*l1"):
+        trainee.write({"l2": 0.1})

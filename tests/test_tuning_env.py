@@ -14,14 +14,15 @@ from torch.utils.data import Dataset
 
 from rl_tuner import ConfigError, JobError
 from rl_tuner.envs import TrainingJob, TuningEnv
+from rl_tuner.envs.datasets import load_split
+from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.models import mlp
-from rl_tuner.envs.suites import JobSpec, real_table
 from rl_tuner.rails import Rails
 from rl_tuner.rewards import CRASH_RETURN
 from rl_tuner.space import SearchSpace, search_space
 from tests.contracts import EnvironmentContract, play
 
-WINE = real_table("wine", 0)
+WINE = load_split("wine", 0)
 STILL = np.zeros(5)
 
 
@@ -236,10 +237,10 @@ def test_only_the_hyperparameters_asked_for_are_moved() -> None:
 
 
 def test_a_job_can_be_given_for_one_episode_by_specification() -> None:
-    spec = JobSpec("wine", (8,), "adam", 600, 0, 1e-3, 16, 0.0, 0.9, None)
+    spec = JobSpec("wine", "mlp-8", "adam", 600, 0, 1e-3, 16, 0.0, 0.9, None)
     env = TuningEnv(decisions=3)
     _, info = env.reset(seed=0, options={"job": spec})
-    assert info["job"] == spec.name == "wine-8-adam"
+    assert info["job"] == spec.name == "wine-mlp-8-adam"
     assert info["hyperparameters"] == {"lr": 1e-3, "batch_size": 16.0, "weight_decay": 0.0, "momentum": 0.9}
     assert env.reset(seed=0)[1]["job"] != spec.name
 

@@ -10,7 +10,7 @@ import pytest
 from rl_tuner import ConfigError
 from rl_tuner.course import CourseConfig
 from rl_tuner.envs import TrainingJob, TuningEnv, VectorTuningEnv, load_suite
-from rl_tuner.envs.suites import real_table
+from rl_tuner.envs.datasets import load_split
 from rl_tuner.envs.tuning_setup import Setup, options_for, require_job, require_same
 from rl_tuner.schedules import Constant
 from rl_tuner.seeding import Streams
@@ -34,7 +34,7 @@ def make_setup(**changes: Any) -> Setup:
 
 
 def make_job() -> TrainingJob:
-    split = real_table("wine", 0)
+    split = load_split("wine", 0)
     return TrainingJob(lambda: None, split.train, name="mine")  # type: ignore[arg-type,return-value]
 
 

@@ -23,6 +23,7 @@ from rl_tuner.trainee import Trainee
 
 RULES: dict[str, UpdateRule] = {
     "sgd": SGD(),
+    "momentum": SGD(),
     "nesterov": SGD(nesterov=True),
     "adam": Adam(),
     "adamw": AdamW(),

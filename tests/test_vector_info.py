@@ -60,6 +60,7 @@ def row(slot: int, **changes: Any) -> dict[str, Any]:
         "verdict": "good",
         "rescues": 0,
         "crashed": False,
+        "phase": 0,
     }
     return {**info, **changes}
 

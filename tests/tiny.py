@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from rl_tuner.envs.suites import SUITES, JobFamily, Suite
+from rl_tuner.envs.families import JobFamily
+from rl_tuner.envs.suites import SUITES, Mixture, Suite
+
+
+def _jobs_on(dataset: str) -> Mixture:
+    return Mixture((JobFamily((dataset,), ("mlp-4",), budget=(160, 200), start={"batch_size": (16,)}),))
+
 
 TINY = Suite(
     name="tiny",
     description="jobs of a few updates",
     splits={
-        "train": JobFamily(("diabetes",), ((4,),), budget=(160, 200), batch_sizes=(16,)),
-        "validation": JobFamily(("wine",), ((4,),), budget=(160, 200), batch_sizes=(16,)),
-        "test": JobFamily(("breast_cancer",), ((4,),), budget=(160, 200), batch_sizes=(16,)),
+        "train": _jobs_on("diabetes"),
+        "validation": _jobs_on("wine"),
+        "test": _jobs_on("breast_cancer"),
     },
 )
 

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rl_tuner.commands.bench_tables import (
+    print_engine,
+    print_families,
+    print_sampling,
+    print_train,
+    print_ways,
+)
 from rl_tuner.commands.console import Json, Seed, interruptible, make_console, print_json, progress
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rl_tuner.bench_engine import EngineFigure, WayFigure
     from rl_tuner.bench_train import ScaleFigure, TrainFigure
 
 app = typer.Typer(help="The performance figures.", no_args_is_help=True)
@@ -93,7 +99,7 @@ def engine(
         with _counted(console, "bench engine --ways", runs, "runs") as tick:
             mixed = bench_engine.bench_ways(counts, repeats, **options, on_action=tick)
         if not as_json:
-            _print_ways(mixed, console)
+            print_ways(mixed, console)
         return _finish(mixed, [], console, as_json)
     names = tuple(_parts(models)) or tuple(CASES)
     counts = _numbers("--jobs", jobs) or bench_engine.JOBS
@@ -101,7 +107,7 @@ def engine(
     with _counted(console, "bench engine", runs, "runs") as tick:
         figures = bench_engine.bench_engine(names, counts, repeats, **options, on_action=tick)
     if not as_json:
-        _print_engine(figures, console)
+        print_engine(figures, console)
     return _finish(figures, bench_engine.misses(figures), console, as_json)
 
 
@@ -133,63 +139,60 @@ def train(
         else:
             figures.append(bench_train.bench_train(number, rollouts, suite, seed=seed, on_rollout=tick))
     if not as_json:
-        _print_train(figures, console)
+        print_train(figures, console)
     _finish(figures, bench_train.misses(figures), console, as_json)
 
 
-def _print_engine(figures: Sequence[EngineFigure], console: Console) -> None:
-    """A row for each model and number of jobs, with a column for each way."""
-    from rl_tuner.bench_jobs import CASES
+@app.command("families")
+def families(
+    suite: Annotated[str, typer.Option(help="A suite's name or file.")] = "standard",
+    split: Annotated[str, typer.Option(help="Of the suite.")] = "train",
+    jobs: Annotated[int, typer.Option(help="Jobs of each family.")] = 32,
+    only: Annotated[str, typer.Option(help="Some of its families, comma-separated.")] = "",
+    sampling: Annotated[
+        bool, typer.Option("--sampling", help="Instead: how long drawing and building jobs takes.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """How hard a suite is: best learning rates, over- and underfitting, and what a policy could win."""
+    from rl_tuner import bench_families
 
-    ways = list(dict.fromkeys(f.way for f in figures))
-    rows: dict[tuple[str, int], list[str]] = {}
-    for f in figures:
-        row = rows.setdefault((f.model, f.jobs), [f.model, f"{1e6 * f.bare:.0f} µs", str(f.jobs)])
-        row.append(f"{f.ratio:.1f}")
-    memory = {(f.model, f.jobs): f"{f.bytes_per_job:,}" for f in figures}
-    head = ("model", "bare update", "jobs", *(f"{way}, times bare" for way in ways), "bytes a job")
-    _print_table(head, [[*row, memory[key]] for key, row in rows.items()], console)
-    for name in dict.fromkeys(f.model for f in figures):
-        console.print(f"{name}: {CASES[name].description}")
+    console = make_console(as_json)
+    names = tuple(_parts(only))
+    if sampling:
+        if names:
+            raise ConfigError(f"--sampling draws from all families: leave out --only {only}")
+        with interruptible(console):
+            figure = bench_families.bench_sampling(suite, split, seed=seed)
+        if not as_json:
+            print_sampling(figure, console)
+        return _finish([figure], figure.misses, console, as_json)
+    with _counted(console, "bench families", bench_families.trials_of(suite, jobs, names), "trials") as tick:
+        figures = bench_families.bench_families(suite, split, jobs, seed, names, on_trial=tick)
+    if not as_json:
+        print_families(figures, console)
+    return _finish(figures, [miss for figure in figures for miss in figure.misses], console, as_json)
 
 
-def _print_ways(figures: Sequence[WayFigure], console: Console) -> None:
-    """A row for each way and number of jobs."""
-    rows = [[f.way, str(f.jobs), f"{f.bare:,.0f}", f"{f.batched:,.0f}", f"{f.ratio:.1f}"] for f in figures]
-    _print_table(("way", "jobs", "bare samples/s", "samples/s", "times bare"), rows, console)
+@app.command("accuracy")
+def accuracy(
+    splits: Annotated[int, typer.Option(help="Splits of each data set.")] = 5,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Test accuracy of known data sets at their best constant setting."""
+    from rl_tuner import bench_accuracy
 
-
-def _print_train(figures: Sequence[TrainFigure | ScaleFigure], console: Console) -> None:
-    """A row for each number of environments, or for each part of the time."""
-    from rl_tuner.bench_train import LEAST_SHARE, NUM_ENVS, ScaleFigure
-
-    scales = [f for f in figures if isinstance(f, ScaleFigure)]
-    if scales:
-        rows = [[f.env, str(f.num_envs), f"{f.transitions_per_second:,.0f}"] for f in scales]
-        _print_table(("environment", "jobs", "transitions/s"), rows, console)
-    for f in figures:
-        if isinstance(f, ScaleFigure):
-            continue
+    console = make_console(as_json)
+    with _counted(console, "bench accuracy", bench_accuracy.trials_of(splits), "trainings") as tick:
+        figures = bench_accuracy.bench_accuracy(splits, seed, on_trial=tick)
+    for f in () if as_json else figures:
         console.print(
-            f"{f.suite}, {f.num_envs} jobs: {f.transitions_per_second:,.0f} transitions/s "
-            f"({f.transitions:,} transitions in {f.seconds:.1f} s CPU)"
+            f"{f.case}: test accuracy {f.accuracy:.1%}, mean of {f.splits} splits, lowest {f.lowest:.1%} "
+            f"(the bar is {f.least:.0%})"
         )
-        parts = sorted(f.parts.items(), key=lambda part: -part[1])
-        rows = [[name, f"{seconds:.2f}", f"{seconds / f.seconds:.1%}"] for name, seconds in parts]
-        _print_table(("part", "seconds", "share"), rows, console)
-        bar = f" (the bar is {LEAST_SHARE:.0%})" if f.num_envs == NUM_ENVS else ""
-        console.print(f"updates and evaluation: {f.share:.1%}{bar}")
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
-    from rich.table import Table
-
-    table = Table()
-    for i, name in enumerate(head):
-        table.add_column(name, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    _finish(figures, bench_accuracy.misses(figures), console, as_json)
 
 
 @contextmanager

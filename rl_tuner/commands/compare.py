@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rl_tuner.comparison import Comparison, MethodSummary
+    from rl_tuner.envs.job_specs import JobSpec
     from rl_tuner.policy import Policy
     from rl_tuner.results import Row
     from rl_tuner.runs import RunDirectory
@@ -33,8 +34,15 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
         typer.Argument(help="Policy files, shipped policies, schedules (constant, cosine, plateau)."),
     ] = None,
     more: Annotated[str, typer.Option("--methods", help="The same, comma-separated.")] = "",
-    suite: Annotated[str, typer.Option(help="Whose jobs.")] = "quick",
+    suite: Annotated[str, typer.Option(help="Whose jobs: a name or a file.")] = "quick",
     split: Annotated[str, typer.Option(help="Part of the suite: train, validation or test.")] = "test",
+    unseen: Annotated[
+        str | None,
+        typer.Option(
+            help="Only jobs that are new in this: dataset, architecture, optimizer or horizon.",
+            show_default="all",
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Jobs drawn; the same for every method.")] = 5,
     seeds: Annotated[int, typer.Option(help="Runs of each job by each method.")] = 5,
     out: Annotated[
@@ -60,7 +68,7 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
     console = make_console(as_json)
     names = [*(methods or ()), *(name.strip() for name in more.split(",") if name.strip())]
     policies = load_methods(names)
-    settings = {"suite": suite, "split": split, "jobs": jobs, "seeds": seeds, "seed": seed}
+    settings = {"suite": suite, "split": split, "unseen": unseen, "jobs": jobs, "seeds": seeds, "seed": seed}
     _check(settings)
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
@@ -75,11 +83,18 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
 
 def _check(settings: Mapping[str, Any]) -> None:
     """Refuses settings that cannot run before a folder is made for them."""
-    from rl_tuner.comparison import draw_jobs
     from rl_tuner.config import require_range
 
     require_range("seeds", settings["seeds"], 1)
-    draw_jobs(settings["suite"], settings["split"], settings["jobs"], settings["seed"])
+    _draw(settings)
+
+
+def _draw(settings: Mapping[str, Any]) -> tuple[JobSpec, ...]:
+    """The jobs that the settings ask for."""
+    from rl_tuner.comparison import draw_jobs
+
+    names = ("suite", "split", "jobs", "seed", "unseen")
+    return draw_jobs(**{name: settings[name] for name in names})
 
 
 def _identities(policies: Mapping[str, Policy], names: Sequence[str]) -> dict[str, str]:
@@ -98,7 +113,6 @@ def _work(
 ) -> dict[str, Any]:
     """Runs what is not done yet, writes everything, and shows the table unless stdout is the JSON's."""
     from rl_tuner.comparison import compare as run_all
-    from rl_tuner.comparison import draw_jobs
     from rl_tuner.config import to_dict
     from rl_tuner.figures import write_figures
     from rl_tuner.reports import summary_dict, write_csv, write_tensorboard
@@ -121,7 +135,7 @@ def _work(
             bar.update(done, f"{row.method} on job {row.job}")
 
         comparison = run_all(policies, **settings, on_row=keep, done_rows=wanted)
-    drawn = draw_jobs(settings["suite"], settings["split"], settings["jobs"], settings["seed"])
+    drawn = _draw(settings)
     results = {
         **settings,
         "baseline": comparison.baseline,
@@ -164,7 +178,8 @@ def _show(comparison: Comparison, results: Mapping[str, Any], console: Console) 
     console.width = max(console.width if console.is_terminal else WIDTH, needed)
     budget = f"{comparison.summaries[0].budget:,} training samples a method"
     runs = f"{results['jobs']} jobs, {results['seeds']} seeds each"
-    console.print(f"suite {results['suite']}, split {results['split']}: {runs}, {budget}")
+    new = f", new in {results['unseen']}" if results["unseen"] else ""
+    console.print(f"suite {results['suite']}, split {results['split']}{new}: {runs}, {budget}")
     console.print(table, soft_wrap=False)
     for path in (*results["figures"], *results["tables"]):
         console.print(f"written      {path}", markup=False)

@@ -103,11 +103,11 @@ def _network(policy: LearnedPolicy) -> dict[str, Any]:
 def _behaviour(policy: LearnedPolicy, jobs: int, top: int, seed: int, console: Console) -> dict[str, Any]:
     """Habits, and rules or sensitivities, over what the policy meets on some jobs."""
     from rl_tuner.describe import habits, rules, sensitivities, visit
-    from rl_tuner.envs.suites import SUITES
+    from rl_tuner.envs.suites import suite_names
     from rl_tuner.policies import MLPPolicy, QTablePolicy
 
     suite = policy.provenance.get("suite")
-    suite = suite if suite in SUITES else next(iter(SUITES))
+    suite = suite if suite in suite_names() else suite_names()[0]
     with progress(console, "watching it", jobs, "jobs") as bar:
         visits = visit(policy, suite=suite, jobs=jobs, seed=seed, on_job=bar.update)
     found: dict[str, Any] = {

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rl_tuner.commands.console import Json, Seed, columns, make_console, print_json
+from rl_tuner.commands.suite_listing import show_suites, suites_found
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from rl_tuner.envs.suites import JobFamily
-
 
 def list_(
-    suites: Annotated[bool, typer.Option("--suites", help="Only suites and their splits.")] = False,
+    suites: Annotated[
+        bool, typer.Option("--suites", help="Only suites, with their splits and sizes.")
+    ] = False,
     policies: Annotated[bool, typer.Option("--policies", help="Only policies that come along.")] = False,
     schedules: Annotated[bool, typer.Option("--schedules", help="Only schedules.")] = False,
     agents: Annotated[bool, typer.Option("--agents", help="Only what learns.")] = False,
@@ -39,24 +40,12 @@ def list_(
     }
     if not any(wanted.values()):
         wanted = dict.fromkeys(wanted, True)
-    found = {name: PARTS[name]() for name in PARTS if wanted[name]}
+    parts = {"suites": lambda: suites_found(sizes=suites), **PARTS}
+    found = {name: part() for name, part in parts.items() if wanted[name]}
     if as_json:
         print_json(found)
     else:
         _show(found, make_console(as_json))
-
-
-def _suites() -> dict[str, Any]:
-    from rl_tuner.config import to_dict
-    from rl_tuner.envs.suites import SUITES
-
-    return {
-        suite.name: {
-            "description": suite.description,
-            "splits": {name: to_dict(family) for name, family in suite.splits.items()},
-        }
-        for suite in SUITES.values()
-    }
 
 
 def _policies() -> dict[str, Any]:
@@ -105,7 +94,6 @@ def _hyperparameters() -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
-    "suites": _suites,
     "policies": _policies,
     "schedules": _schedules,
     "agents": _agents,
@@ -124,7 +112,7 @@ def _show(found: dict[str, Any], console: Console) -> None:
         if not entries:
             console.print("  none yet")
         elif part == "suites":
-            _show_suites(entries, console)
+            show_suites(entries, console)
         elif part == "hyperparameters":
             console.print(_hyperparameter_table(entries))
         else:
@@ -140,24 +128,6 @@ def _line(part: str, entry: dict[str, Any]) -> str:
     if part == "agents":
         return f"{entry['description']} ({', '.join(entry['actions'])} actions)"
     return str(entry["description"])
-
-
-def _show_suites(entries: dict[str, Any], console: Console) -> None:
-    from rl_tuner.envs.suites import SUITES
-
-    for name, entry in entries.items():
-        console.print(columns({name: entry["description"]}))
-        lines = {split: _family_line(family) for split, family in SUITES[name].splits.items()}
-        console.print(columns(lines, indent=4))
-
-
-def _family_line(family: JobFamily) -> str:
-    networks = ", ".join("x".join(map(str, hidden)) for hidden in family.architectures)
-    low, high = family.budget
-    return (
-        f"{', '.join(family.datasets)}; hidden {networks}; {', '.join(family.optimizers)}; "
-        f"{low:,} to {high:,} samples"
-    )
 
 
 def _hyperparameter_table(entries: dict[str, Any]) -> RenderableType:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def train(  # noqa: PLR0913 (each one an option of the command)
     ctx: typer.Context,
     agent: Annotated[str, typer.Option(help="What learns: ppo, q-learning or sarsa.")] = "ppo",
-    suite: Annotated[str, typer.Option(help="Jobs are drawn from its train split.")] = "quick",
+    suite: Annotated[
+        str, typer.Option(help="A name or a file; jobs are drawn from its train split.")
+    ] = "quick",
     steps: Annotated[
         int,
         typer.Option(
@@ -97,7 +99,7 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     for name, number in (("steps", steps), ("num_envs", num_envs)):  # left out, 0: the agent's own
         if name in given:
             require_range(f"--{name.replace('_', '-')}", number, 1)
-    path = out if out is not None else Path("runs") / f"{agent}-{suite}-{seed}"
+    path = out if out is not None else Path("runs") / f"{agent}-{Path(suite).stem}-{seed}"
     config = _config(given, path if resume else None)
     require_range("--checkpoint-every", checkpoint_every, 0)
     run = RunDirectory(path, to_dict(config), resume=resume, may_change=("steps",), formerly=FORMERLY)
