@@ -143,16 +143,9 @@ def data_identity(name: str) -> str:
 
 @lru_cache(maxsize=OWN_FILES)
 def _own_samples(reference: str) -> Samples:
-    return _frozen(load_samples(reference))
+    return load_samples(reference).frozen()
 
 
 @lru_cache(maxsize=UNSPLIT_SETS)
 def _drawn_samples(dataset: str, seed: int) -> Samples:
-    return _frozen(DATASETS[dataset].make(np.random.default_rng([seed, 0])))
-
-
-def _frozen(samples: Samples) -> Samples:
-    """The samples, which all callers share."""
-    for array in (samples.inputs, samples.targets):
-        array.setflags(write=False)
-    return samples
+    return DATASETS[dataset].make(np.random.default_rng([seed, 0])).frozen()

@@ -40,7 +40,7 @@ def _digits() -> Samples:
 
     bunch = load_digits()
     names = tuple(str(name) for name in bunch.target_names)
-    return _frozen(_images(np.asarray(bunch.images) / 16, np.asarray(bunch.target, dtype=np.int64), names))
+    return _images(np.asarray(bunch.images) / 16, np.asarray(bunch.target, dtype=np.int64), names).frozen()
 
 
 def patches(_rng: np.random.Generator) -> Samples:
@@ -63,14 +63,7 @@ def _patches() -> Samples:
         pixels.append(half.reshape(rows, SIDE, columns, SIDE).swapaxes(1, 2).reshape(-1, SIDE, SIDE))
         classes.append(np.tile(photo * STRIPS + np.arange(columns) * STRIPS // columns, rows))
     names = tuple(f"{photo} {strip}" for photo in ("temple", "flower") for strip in range(1, STRIPS + 1))
-    return _frozen(_images(np.concatenate(pixels), np.concatenate(classes), names))
-
-
-def _frozen(samples: Samples) -> Samples:
-    """The samples, which all callers share."""
-    samples.inputs.setflags(write=False)
-    samples.targets.setflags(write=False)
-    return samples
+    return _images(np.concatenate(pixels), np.concatenate(classes), names).frozen()
 
 
 def _even_classes(rng: np.random.Generator) -> NDArray[np.int64]:

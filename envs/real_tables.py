@@ -27,9 +27,7 @@ def _read(name: str) -> Samples:
     inputs = np.array(bunch.data, np.float64)
     targets = np.array(bunch.target, np.int64 if classes else np.float64)
     columns = tuple(map(str, bunch.feature_names))
-    for array in (inputs, targets):
-        array.setflags(write=False)  # all callers share them
-    return Samples("table", inputs, targets, classes, columns)
+    return Samples("table", inputs, targets, classes, columns).frozen()
 
 
 REAL_TABLES: dict[str, Callable[[np.random.Generator], Samples]] = {

@@ -84,6 +84,12 @@ class Samples:
         """Some of the samples."""
         return replace(self, inputs=self.inputs[rows], targets=self.targets[rows])
 
+    def frozen(self) -> Samples:
+        """The same samples, whose arrays can no longer be written: what several callers share."""
+        for array in (self.inputs, self.targets):
+            array.setflags(write=False)
+        return self
+
     def split(
         self,
         seed: int,

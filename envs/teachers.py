@@ -7,6 +7,7 @@ columns matter, how intricate the truth is and how noisy its targets are vary wi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,43 +139,13 @@ def _standard(columns: Array) -> Array:
     return np.asarray((columns - columns.mean(axis=0)) / np.maximum(columns.std(axis=0), 1e-12))
 
 
-def linear_classes(rng: np.random.Generator) -> Samples:
-    """Classes by a linear map."""
-    return taught_classes(linear, rng)
-
-
-def linear_values(rng: np.random.Generator) -> Samples:
-    """Values by a linear map."""
-    return taught_values(linear, rng)
-
-
-def network_classes(rng: np.random.Generator) -> Samples:
-    """Classes by a random network."""
-    return taught_classes(network, rng)
-
-
-def network_values(rng: np.random.Generator) -> Samples:
-    """Values by a random network."""
-    return taught_values(network, rng)
-
-
-def forest_classes(rng: np.random.Generator) -> Samples:
-    """Classes by a random forest."""
-    return taught_classes(forest, rng)
-
-
-def forest_values(rng: np.random.Generator) -> Samples:
-    """Values by a random forest."""
-    return taught_values(forest, rng)
-
-
 TEACHERS: dict[str, Callable[[np.random.Generator], Samples]] = {
-    "linear-classes": linear_classes,
-    "linear-values": linear_values,
-    "network-classes": network_classes,
-    "network-values": network_values,
-    "forest-classes": forest_classes,
-    "forest-values": forest_values,
+    "linear-classes": partial(taught_classes, linear),
+    "linear-values": partial(taught_values, linear),
+    "network-classes": partial(taught_classes, network),
+    "network-values": partial(taught_values, network),
+    "forest-classes": partial(taught_classes, forest),
+    "forest-values": partial(taught_values, forest),
     "clusters": clusters,
 }
 """Functions from a generator to a set, by name."""

@@ -14,9 +14,6 @@ import numpy as np
 from rl_tuner.config import choose
 from rl_tuner.history import WORST, Track, Value, log_level, pick
 
-CRASH_RETURN = -WORST - 1.0
-"""The return of an episode of one phase that crashed, in nats: one below the worst finite return."""
-
 
 def log_improvement(before: Track, after: Track, last: Value) -> Value:
     """``log V_{t-1} - log V_t``; the return is ``log(V_0 / V_T)``, in [-3, 10] nats."""

@@ -89,11 +89,17 @@ def run_trials(
                 running[slot] = number
         outcome = side.train(hold, np.isin(np.arange(num), list(running)))
         for slot in np.flatnonzero(outcome.finished).tolist():
-            side.engine.restore_best(slot)
-            scores = side.engine.evaluate(slot, "test") if test else {}
-            records, crashed = side.courses.records(slot), bool(outcome.crashed[slot])
-            complete = bool(side.courses.phase[slot] == side.courses.phases[slot] - 1)
-            found[running.pop(slot)] = Trial(records, crashed, scores, complete)
+            found[running.pop(slot)] = _ended(side, slot, test)
             if on_trial is not None:
                 on_trial()
     return [found[number] for number in range(len(jobs))]
+
+
+def _ended(side: Slots, slot: int, test: bool) -> Trial:
+    """What came of the trial that has ended in a slot."""
+    courses, scores = side.courses, {}
+    if test:
+        side.engine.restore_best(slot)
+        scores = side.engine.evaluate(slot, "test")
+    complete = bool(courses.phase[slot] == courses.phases[slot] - 1)
+    return Trial(courses.records(slot), bool(courses.crashed[slot]), scores, complete)

@@ -24,7 +24,7 @@ from rl_tuner.seeding import Streams, torch_seed
 from rl_tuner.user_code import call, is_reference
 
 HIDDEN = (64, 32)
-ARCHITECTURES = {
+USUAL_NETWORKS = {
     "table": "mlp-64x32",
     "image": "cnn-16x32",
     "sound": "conv1d-16x32",
@@ -182,7 +182,7 @@ def data_name(reference: str) -> str:
 def _model(config: ApplyConfig, split: Split) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
     """A function that builds the network, and what the model file says about it."""
     shape, rate = split.shape, config.dropout or 0.0  # layers stand ready also at 0: a policy may raise it
-    name = config.model or ARCHITECTURES[shape.kind]
+    name = config.model or USUAL_NETWORKS[shape.kind]
     if config.hidden is not None and config.model not in (None, "mlp"):
         raise ConfigError(f"--hidden is for the mlp: {name} has its own layers")
     if config.hidden is not None or name == "mlp":

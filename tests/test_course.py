@@ -15,7 +15,7 @@ from rl_tuner.course import Course, CourseConfig
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Interval
 from rl_tuner.rails import Rails, Verdict
-from rl_tuner.rewards import CRASH_RETURN
+from rl_tuner.rewards import crash_return
 from rl_tuner.space import search_space
 
 SPACE = search_space(["lr", "batch_size"])
@@ -200,8 +200,8 @@ def test_when_the_rescues_are_used_up_the_next_failure_ends_the_job_as_crashed()
     assert [o.finished for o in outcomes] == [False, False, True]
     assert course.rescues == 2
     assert feature(course, "rescued") == 0
-    assert course.return_ == pytest.approx(CRASH_RETURN)
-    assert outcomes[-1].reward == pytest.approx(CRASH_RETURN - math.log(2))
+    assert course.return_ == pytest.approx(crash_return())
+    assert outcomes[-1].reward == pytest.approx(crash_return() - math.log(2))
     assert course.best == 1
     assert trainee.state == 1
 
@@ -211,7 +211,7 @@ def test_without_rails_a_loss_that_is_not_finite_ends_the_job_at_once() -> None:
     decide(course, trainee, STILL, 2.0)
     outcome = decide(course, trainee, STILL, math.inf)
     assert (outcome.verdict, outcome.crashed, outcome.finished) == (Verdict.DIVERGED, True, True)
-    assert course.return_ == pytest.approx(CRASH_RETURN)
+    assert course.return_ == pytest.approx(crash_return())
     assert course.best == 1
 
 
@@ -306,10 +306,10 @@ def test_whatever_happens_the_bookkeeping_holds(steps: list[Any], reward: str, r
     accepted = [r.val_loss for r in course.records if r.verdict == "good"]
     assert course.track.best == min([4.0, *accepted])
     if course.crashed:
-        assert course.return_ == pytest.approx(CRASH_RETURN)
+        assert course.return_ == pytest.approx(crash_return())
     else:
         assert course.used == course.budget
-        assert course.return_ > CRASH_RETURN
+        assert course.return_ > crash_return()
         final = accepted[-1] if accepted and reward == "log_improvement" else course.track.best
         assert course.return_ == pytest.approx(-min(max(math.log(final / 4.0), -10), 3), abs=1e-9)
 

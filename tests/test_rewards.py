@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import BEST, WORST, Interval, Track
-from rl_tuner.rewards import CRASH_RETURN, REWARDS, crash_return, crash_reward, reward_function
+from rl_tuner.rewards import REWARDS, crash_return, crash_reward, reward_function
 
 CURVES = st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=12)
 
@@ -65,14 +65,14 @@ def test_log_improvement_between_two_decisions_is_the_difference_of_their_logs()
 
 
 def test_the_worst_episode_that_ends_is_one_nat_better_than_a_crash() -> None:
-    assert rewards("log_improvement", [1.0, math.inf]) == [CRASH_RETURN + 1] == [-3.0]
+    assert rewards("log_improvement", [1.0, math.inf]) == [crash_return() + 1] == [-3.0]
 
 
 @given(st.sampled_from(sorted(REWARDS)), st.lists(st.floats(allow_nan=False), min_size=2, max_size=6))
 def test_a_crash_returns_less_than_any_episode_that_ends(name: str, curve: list[float]) -> None:
     finished = sum(rewards(name, curve))
     assert math.isfinite(finished)
-    assert finished > CRASH_RETURN
+    assert finished > crash_return()
 
 
 @given(st.sampled_from(sorted(REWARDS)), CURVES)
@@ -80,7 +80,7 @@ def test_the_last_reward_of_a_crash_brings_the_return_down_to_the_stated_one(
     name: str, curve: list[float]
 ) -> None:
     earned = sum(rewards(name, curve)[:-1])
-    assert earned + crash_reward(earned) == pytest.approx(CRASH_RETURN)
+    assert earned + crash_reward(earned) == pytest.approx(crash_return())
 
 
 @pytest.mark.parametrize("name", sorted(REWARDS))

@@ -18,7 +18,7 @@ from rl_tuner.envs.datasets import load_split
 from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.models import mlp
 from rl_tuner.rails import Rails
-from rl_tuner.rewards import CRASH_RETURN
+from rl_tuner.rewards import crash_return
 from rl_tuner.space import SearchSpace, search_space
 from tests.contracts import EnvironmentContract, play
 
@@ -148,7 +148,7 @@ def test_when_the_rescues_are_used_up_the_job_ends_as_crashed_below_every_finite
     env = TuningEnv(wine_job(start={"lr": 1e6, "batch_size": 16.0}), decisions=6, rails=Rails(rescues=1))
     infos = episode(env)
     assert [i["crashed"] for i in infos] == [False, True]
-    assert sum(i["reward"] for i in infos) == pytest.approx(CRASH_RETURN)
+    assert sum(i["reward"] for i in infos) == pytest.approx(crash_return())
 
 
 def test_without_rails_divergence_ends_the_job_at_once_with_a_finite_reward() -> None:
@@ -158,7 +158,7 @@ def test_without_rails_divergence_ends_the_job_at_once_with_a_finite_reward() ->
     observation, reward, terminated, truncated, info = env.step(STILL)
     assert (terminated, truncated, info["crashed"], info["verdict"]) == (True, False, True, "diverged")
     assert np.isfinite(observation).all()
-    assert reward == CRASH_RETURN
+    assert reward == crash_return()
     # The worst finite return is that of a job that ends on the highest level counted.
     assert reward < -np.log(20)
     assert env.evaluate("validation")["loss"] == first["val_loss"]  # the best weights: the first ones

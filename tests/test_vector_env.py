@@ -28,7 +28,7 @@ from rl_tuner.envs.programs import Uniform
 from rl_tuner.envs.seats import ReferenceSeat
 from rl_tuner.envs.suites import Mixture, Suite
 from rl_tuner.rails import Rails
-from rl_tuner.rewards import CRASH_RETURN
+from rl_tuner.rewards import crash_return
 from tests.contracts import VectorEnvironmentContract, assert_same_state, random_action_batches
 from tests.side_by_side import assert_like_single_environments
 
@@ -189,7 +189,7 @@ def test_a_crash_ends_one_slot_and_the_others_go_on() -> None:
     assert info["final_info"]["crashed"].tolist() == [False, False, True]
     assert info["final_info"]["verdict"].tolist() == [None, None, "diverged"]
     assert info["final_info"]["job"].tolist() == [None, None, "bomb"]
-    assert rewards[2] == pytest.approx(CRASH_RETURN)
+    assert rewards[2] == pytest.approx(crash_return())
     assert info["job"].tolist() == ["wine"] * 3
     assert not info["crashed"].any()
     assert info["verdict"].tolist() == ["good"] * 3
