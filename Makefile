@@ -25,7 +25,8 @@ demo: $(STAMP)
 	$(BIN)/rl-tuner train --agent q-learning --num-envs 32 --suite quick --steps $(TABLE_STEPS) --out $(DEMO)/q-learning
 	$(BIN)/rl-tuner train --agent ppo --suite quick --steps $(STEPS) --out $(DEMO)/ppo
 	$(BIN)/rl-tuner compare $(DEMO)/ppo/policy.safetensors $(DEMO)/q-learning/policy.safetensors \
-		constant cosine plateau --suite quick --split test --jobs 3 --seeds 5 --out $(DEMO)/compare
+		constant cosine plateau random@16 --suite quick --split test --jobs 3 --seeds 5 --no-controls \
+		--out $(DEMO)/compare
 
 test: $(STAMP)
 	$(BIN)/ruff check .
@@ -33,8 +34,8 @@ test: $(STAMP)
 	$(BIN)/mypy -p rl_tuner
 	$(BIN)/mypy examples
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term --cov-fail-under=90
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n auto -m slow
 
 # The policy that ships as "default"; about a quarter of an hour on one core.
 default-policy: $(STAMP)

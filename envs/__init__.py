@@ -11,7 +11,8 @@ Where jobs come from:
   `image_folders`, `wav_folders` (`class_folders`), `text_files`, `rating_files`, `remote_data` (`reading`);
 - `samples` → `data`: any of these, split, made harder (`difficulty`), scaled (`preprocessing`).
 
-One job: `tuning_env` on `engine`, the plain PyTorch loop. Many jobs, from the outside in:
+One job: `tuning_env` on `engine`, the plain PyTorch loop; `tuning_free` (`hypergradient`): optimizers that
+need no tuning in place of the job's own. Many jobs, from the outside in:
 
 - `vector_env` → `slots`, `slot_rngs`, `vector_info`: episodes side by side;
 - `batched_engine` → `allocation`, `seats`: which job trains where, on `engine` if it cannot be batched;

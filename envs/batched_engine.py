@@ -195,6 +195,20 @@ class BatchedEngine:
             if isinstance(seat, ReferenceSeat):
                 seat.restore()
 
+    def copy(self, source: int, target: int) -> None:
+        """Puts a slot's weights, optimizer state and best weights into another slot of the same job.
+
+        Raises:
+            JobError: They are different jobs.
+        """
+        mine, its = self.seat(target), self.seat(source)
+        if isinstance(mine, BatchedSeat) and isinstance(its, BatchedSeat) and mine.group is its.group:
+            mine.group.rows.copy_row(its.row, mine.row)
+        elif isinstance(mine, ReferenceSeat) and isinstance(its, ReferenceSeat):
+            mine.take_over(its)
+        else:
+            raise JobError(f"slots {source} and {target} hold different jobs: nothing can be copied")
+
     def restore_best(self, slot: int) -> None:
         """Puts a slot's best weights back."""
         self.seat(slot).restore_best()

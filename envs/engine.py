@@ -17,6 +17,7 @@ from rl_tuner.envs.regularizers import Regularizers
 from rl_tuner.errors import JobError
 from rl_tuner.history import Interval
 from rl_tuner.meter import Meter
+from rl_tuner.optimizer_modes import OptimizerModes
 from rl_tuner.sampling import TunedBatchSampler
 from rl_tuner.seeding import Streams, TorchStream
 from rl_tuner.trainee import Trainee
@@ -28,6 +29,9 @@ START_BATCH_SIZE = 64
 
 class ReferenceEngine:
     """Trains one job: any module, any dataset, any optimizer.
+
+    Between two calls of `advance` the model holds the weights that are to be judged and kept; see
+    `rl_tuner.optimizer_modes`.
 
     Args:
         job: What to train.
@@ -58,7 +62,8 @@ class ReferenceEngine:
         self.trainee.write(dict(job.start))
         self._regularizers = Regularizers(_parameters(self.optimizer), regularizers) if regularizers else None
         self._loss = job.loss_function
-        self._meter = Meter(self.optimizer)
+        self._meter, self._modes = Meter(self.optimizer), OptimizerModes(self.optimizer)
+        self._modes.eval()
         self._zero_grad = _zero_grad(self.optimizer)
         self._device = torch.device(job.device)
         self._dropout = TorchStream(streams.seed_of("dropout"), self._device)
@@ -81,6 +86,7 @@ class ReferenceEngine:
         zero_grad, on_cpu = self._zero_grad, self._device.type == "cpu"
         regularizers = self._regularizers
         model.train()
+        self._modes.train()
         with self._dropout:
             for inputs, targets in self._batches(end):
                 size = len(targets)
@@ -98,6 +104,7 @@ class ReferenceEngine:
                 # On the CPU there is nothing to wait for, and numbers are cheaper to keep than tensors.
                 meter.record(loss.item() if on_cpu else loss, size)
         meter.after_step()
+        self._modes.eval()
         return meter.read(self.validate())
 
     def _batches(self, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -143,6 +150,7 @@ class ReferenceEngine:
             "trainee": self.trainee.keep(),
             "values": self.trainee.read(),
             "gradients": self.trainee.gradients(),
+            "modes": self._modes.get_state(),
             "sampler": self.sampler.get_state(),
             "dropout": self._dropout.get_state(),
             "used": self.used,
@@ -157,9 +165,12 @@ class ReferenceEngine:
         """
         self.trainee.restore(state["trainee"])
         self.trainee.set_gradients(state["gradients"])
+        self._modes.set_state(state["modes"])
         self.sampler.set_state(state["sampler"])
         self._dropout.set_state(state["dropout"])
-        self.trainee.write(state["values"])  # after the optimizer's state, which holds older ones
+        # After the optimizer's state, which holds older ones. What is fixed, the optimizer alone may move.
+        values = {name: v for name, v in state["values"].items() if name not in self.job.fixed}
+        self.trainee.write(values)
         self._meter.clear()
         self.used, self.val_samples = state["used"], state["val_samples"]
 

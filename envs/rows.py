@@ -112,6 +112,17 @@ class Rows:
             kept = self.tensors[source + name].index_select(0, index)
             self.tensors[target + name].index_copy_(0, index, kept)
 
+    def copy_row(self, source: int, target: int) -> None:
+        """Copies a row's weights and optimizer state, live, good and best, to another row.
+
+        Raises:
+            JobError: Another optimizer trains there.
+        """
+        if self.kinds[source] != self.kinds[target]:
+            raise JobError(f"rows {source} and {target} are trained by different optimizers")
+        for tensor in self.tensors.values():
+            tensor[target] = tensor[source]
+
     def keep_best(self, rows: Ints) -> None:
         """Notes these rows' present weights as their best."""
         index = self.index(rows)

@@ -187,6 +187,18 @@ class ReferenceSeat:
         """Puts the best weights back."""
         self.engine.trainee.restore_weights(self.best)
 
+    def take_over(self, other: ReferenceSeat) -> None:
+        """Takes over another seat's weights, optimizer state and best weights, but not its hyperparameters.
+
+        Raises:
+            JobError: It is of another job.
+        """
+        trainee = self.engine.trainee
+        values = trainee.read()
+        trainee.restore(other.engine.trainee.keep())
+        trainee.write(values)
+        self.good, self.best = other.good, other.best
+
     def get_state(self) -> dict[str, Any]:
         """What training changes, copied; `set_state` continues from it."""
         return {"engine": self.engine.get_state(), "good": self.good, "best": self.best}

@@ -16,7 +16,7 @@ from rl_tuner.envs.seats import Seat
 from rl_tuner.envs.slot_rngs import SlotRngs
 from rl_tuner.envs.tuning_setup import Setup, Source
 from rl_tuner.envs.vector_info import gather_info
-from rl_tuner.errors import JobError, RlTunerError
+from rl_tuner.errors import ConfigError, JobError, RlTunerError
 from rl_tuner.seeding import Streams
 from rl_tuner.space import Anchor
 
@@ -99,9 +99,27 @@ class Slots:
 
     def infos(self, verdicts: Ints, mask: Bools) -> dict[str, Any]:
         """Infos of the masked slots; see `gather_info`."""
+        return gather_info(self.courses, self._names, self._job_seeds, self.val_samples, verdicts, mask)
+
+    @property
+    def val_samples(self) -> Ints:
+        """Validation samples that each slot's episode has evaluated, in all its phases, shape (N,)."""
         before = [0 if phase is None else phase.val_samples for phase in self._phases]
-        val_samples = np.array(before) + self.engine.val_samples
-        return gather_info(self.courses, self._names, self._job_seeds, val_samples, verdicts, mask)
+        return np.array(before) + self.engine.val_samples
+
+    def copy(self, source: int, target: int) -> None:
+        """Puts a slot's weights, optimizer state, best weights and loss history into another slot.
+
+        The target goes on in its own batch order, with its own hyperparameters and what it has used.
+
+        Raises:
+            ConfigError: They are in different phases.
+            JobError: They are different jobs.
+        """
+        if self.courses.phase[source] != self.courses.phase[target]:
+            raise ConfigError(f"slots {source} and {target} are in different phases of their jobs")
+        self.engine.copy(source, target)
+        self.courses.copy(source, target)
 
     def get_state(self) -> dict[str, Any]:
         """Everything that runs, picklable if the jobs are; `set_state` continues from it.

@@ -22,7 +22,7 @@ from rl_tuner.policy_file import load_policy
 from rl_tuner.rollout import Episode, run_episode
 from rl_tuner.runs import RunDirectory
 from rl_tuner.tracking import Tracker
-from rl_tuner.user_jobs import ApplyConfig, build_job
+from rl_tuner.user_jobs import ApplyConfig, build_job, read_setting
 
 __all__ = ["Application", "Applied", "ApplyConfig", "load_model", "prepare"]
 
@@ -161,7 +161,10 @@ def prepare(config: ApplyConfig) -> Application:
     Raises:
         ConfigError, DatasetError, JobError, PolicyError: Something does not exist or does not fit.
     """
-    policy = load_policy(config.policy)
+    setting = None if config.setting is None else read_setting(config.setting)
+    named = config.policy or ("default" if setting is None else setting.schedule)
+    policy = setting.policy() if setting is not None and config.policy is None else load_policy(named)
+    config = replace(config, policy=named)
     if config.early_stopping is not None:
         policy.config = replace(policy.config, patience=config.early_stopping)
     return Application(config, policy, *build_job(config))

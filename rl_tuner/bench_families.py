@@ -10,61 +10,28 @@ chosen too.)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rl_tuner.config import require_counts
 from rl_tuner.envs.datasets import split_cache
-from rl_tuner.envs.families import SANE_LR
 from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.suites import Mixture, load_suite
 from rl_tuner.seeding import Streams
+from rl_tuner.static_setting import GRID as STATIC_GRID
+from rl_tuner.static_setting import StaticSetting, log_losses
 from rl_tuner.timing import seconds_of
 from rl_tuner.trials import Trial, run_trials
 
 Array = NDArray[np.float64]
-LR_FACTORS = tuple(10.0 ** (k / 2) for k in range(-5, 5))
-"""Learning rates of the grid, over the optimizer's usual one: two a decade, from 0.003 to 100 times."""
-REGULARIZATION = ((0.0, 0.0), (0.3, 1e-2))
-"""Dropout and weight decay of the grid."""
-BATCH_SIZE = 32
-WORST = 3.0
-"""A trial's log loss counts at most so much above the best one of its job: a crash is no worse than that."""
+GRID = tuple(setting for setting in STATIC_GRID if setting.schedule == "constant")
 LEAST_HEADROOM, LEAST_SPREAD = 0.03, 10.0
 DRAWS, MOST_DRAW_SECONDS = 1000, 1.0
 OVERFIT, UNDERFIT = 1.05, 0.98
 """A job overfits if its validation loss ends above 1.05 times its best, and underfits if the last two of
 20 intervals (16 % of the budget) still took more than 2 % off it; both at the family's static setting."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A place of the grid.
-
-    Attributes:
-        lr_factor: Learning rate over the optimizer's usual one.
-        dropout, weight_decay: Fixed.
-    """
-
-    lr_factor: float
-    dropout: float
-    weight_decay: float
-
-    def apply(self, spec: JobSpec) -> JobSpec:
-        """The job at this setting."""
-        return replace(
-            spec,
-            lr=SANE_LR[spec.optimizer] * self.lr_factor,
-            batch_size=BATCH_SIZE,
-            dropout=self.dropout,
-            weight_decay=self.weight_decay,
-        )
-
-
-GRID = tuple(Setting(factor, *rest) for rest, factor in product(REGULARIZATION, LR_FACTORS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +54,7 @@ class FamilyFigure:
     jobs: int
     lr_spread: float
     lr_quantiles: tuple[float, float, float]
-    static: Setting
+    static: StaticSetting
     headroom: float
     overfitting: float
     underfitting: float
@@ -208,8 +175,7 @@ def summarize(name: str, table: Sequence[Sequence[Trial]]) -> FamilyFigure:
         table: A row for each job, with a trial for each setting of `GRID`.
     """
     losses = np.array([[trial.val_loss for trial in row] for row in table])
-    logs = np.log(np.clip(losses, np.finfo(float).tiny, np.finfo(float).max))
-    logs = np.minimum(logs, logs.min(1, keepdims=True) + WORST)
+    logs = log_losses(losses)
     best, static = logs.argmin(1), int(logs.mean(0).argmin())
     factors = np.array([GRID[i].lr_factor for i in best])
     at_static = [row[static] for row in table]

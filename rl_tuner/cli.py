@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from rl_tuner._version import __version__
-from rl_tuner.commands import apply, bench, compare, inspect, listing, train
+from rl_tuner.commands import apply, bench, compare, inspect, listing, search, train
 from rl_tuner.errors import RlTunerError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("apply")(apply.apply)
+app.command("search")(search.search)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("list")(listing.list_)

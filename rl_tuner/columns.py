@@ -36,5 +36,10 @@ def update(rows: T, others: T, where: NDArray[np.bool_]) -> None:
         np.copyto(getattr(rows, name), value, where=where)
 
 
+def arrays(rows: Any) -> list[NDArray[Any]]:
+    """The columns themselves, each of shape (N, …)."""
+    return [value for _, value in _items(rows)]
+
+
 def _items(record: Any) -> Iterator[tuple[str, Any]]:
     return ((field.name, getattr(record, field.name)) for field in fields(record))

@@ -1,12 +1,12 @@
 """Methods compared on the same jobs, from the same start, at the same budget.
 
 Each pair of a job and a seed is one experiment that every method runs: the same job, the same samples, the
-same initial weights and the same budget. Learned policies and schedules go through one code path.
+same initial weights and the same budget. Policies, schedules, optimizers and searches are all a
+`rl_tuner.methods.Method`, so there is one code path and no favoured contestant.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +16,10 @@ import numpy as np
 from rl_tuner.config import choose, require_range
 from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.suites import AXES, load_suite
-from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.errors import ConfigError
+from rl_tuner.methods import BASELINE, Experiment, Method, PolicyMethod
 from rl_tuner.policy import Policy
-from rl_tuner.policy_file import load_policy, shipped_policies
 from rl_tuner.results import Row
-from rl_tuner.rollout import run_episode
-from rl_tuner.schedules import SCHEDULES
 from rl_tuner.seeding import Streams
 from rl_tuner.statistics import (
     Array,
@@ -34,8 +31,7 @@ from rl_tuner.statistics import (
     share_below,
     verdict,
 )
-
-BASELINE = "constant"
+from rl_tuner.workers import run_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,40 +159,6 @@ def log_ratio(losses: Array, baseline: Array) -> Estimate:
     return mean_interval(per_job(difference))
 
 
-def comes_along(name: str) -> bool:
-    """Whether a method's name is a schedule's or a shipped policy's, and not a path."""
-    return name in SCHEDULES or name in shipped_policies()
-
-
-def load_methods(names: Sequence[str], baseline: str = BASELINE) -> dict[str, Policy]:
-    """The policies of these names, the baseline first if it is not among them.
-
-    Args:
-        names: Paths of policy files, shipped names or names of schedules. One that stands twice is run twice.
-        baseline: What the others are compared to, likewise.
-
-    Returns:
-        Policies by their names in the comparison: that of the schedule or of the shipped policy, or the name
-        in the file; with -2, -3, … where two would be the same.
-
-    Raises:
-        PolicyError: There is no such policy, or its file is unfit.
-        ConfigError: There is no name.
-    """
-    if not names:
-        raise ConfigError("no methods to compare: name policies or schedules, such as constant cosine")
-    methods: dict[str, Policy] = {}
-    for name in names if baseline in names else (baseline, *names):
-        policy = load_policy(name)
-        label = name if comes_along(name) else re.sub(r"[^\w.+-]+", "-", policy.name).strip(".-") or "policy"
-        number, unique = 1, label
-        while unique in methods:
-            number += 1
-            unique = f"{label}-{number}"
-        methods[unique] = policy
-    return methods
-
-
 def draw_jobs(suite: str, split: str, jobs: int, seed: int, unseen: str | None = None) -> tuple[JobSpec, ...]:
     """The jobs of a comparison; the first ones of a longer comparison are the same.
 
@@ -223,7 +185,7 @@ def episode_seed(seed: int, job: int, repeat: int) -> int:
 
 
 def compare(  # noqa: PLR0913 (each one an option of the command)
-    methods: Mapping[str, Policy],
+    methods: Mapping[str, Method | Policy],
     suite: str = "quick",
     split: str = "test",
     jobs: int = 5,
@@ -232,13 +194,14 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
     *,
     unseen: str | None = None,
     baseline: str = BASELINE,
+    workers: int = 1,
     on_row: Callable[[Row], object] | None = None,
     done_rows: Collection[Row] = (),
 ) -> Comparison:
     """Runs every method on every job with every seed.
 
     Args:
-        methods: Policies by name (see `load_methods`).
+        methods: By name (see `rl_tuner.methods.load_methods`); a policy stands for one run under it.
         suite: Whose jobs.
         split: Of the suite.
         jobs: How many jobs are drawn, >= 1.
@@ -246,6 +209,7 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
         seed: Of all that is random, >= 0.
         unseen: See `draw_jobs`.
         baseline: One of the methods.
+        workers: Processes that share the work (see `rl_tuner.workers.run_tasks`); the rows are the same.
         on_row: Called with each new row, as soon as it is known.
         done_rows: Rows of the same comparison that need not be run again.
 
@@ -255,24 +219,31 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
     require_range("seeds", seeds, 1)
     if baseline not in methods:
         raise ConfigError(f"the baseline {baseline!r} is not among the methods {', '.join(methods)}")
+    contestants = {name: PolicyMethod(m) if isinstance(m, Policy) else m for name, m in methods.items()}
     specs = draw_jobs(suite, split, jobs, seed, unseen)
-    envs = {name: TuningEnv.for_policy(p, suite=suite, split=split) for name, p in methods.items()}
-    done = {row.key: row for row in done_rows}
-    rows = []
-    for job, spec in enumerate(specs):
-        for repeat in range(seeds):
-            for name, policy in methods.items():
-                row = done.get((name, job, repeat))
-                if row is None:
-                    number = episode_seed(seed, job, repeat)
-                    row = _run(name, policy, envs[name], spec, job, repeat, number)
-                    if on_row is not None:
-                        on_row(row)
-                rows.append(row)
-    return Comparison(tuple(rows), tuple(methods), baseline)
+    rows = {row.key: row for row in done_rows}
+    tasks = [
+        (name, Experiment(spec, job, repeat, episode_seed(seed, job, repeat)))
+        for job, spec in enumerate(specs)
+        for repeat in range(seeds)
+        for name in contestants
+    ]
+    to_do = [task for task in tasks if _key(task) not in rows]
+    for number, row in run_tasks(_run, contestants, to_do, workers):
+        rows[_key(to_do[number])] = row
+        if on_row is not None:
+            on_row(row)
+    return Comparison(tuple(rows[_key(task)] for task in tasks), tuple(contestants), baseline)
 
 
-def _run(name: str, policy: Policy, env: TuningEnv, spec: JobSpec, job: int, repeat: int, number: int) -> Row:
-    episode = run_episode(env, policy, number, spec)
-    start, budget = env.engine.job.start, env.course.budget
-    return Row.of(episode, method=name, job=job, seed=repeat, start=start, budget=budget)
+Task = tuple[str, Experiment]
+
+
+def _key(task: Task) -> tuple[str, int, int]:
+    name, experiment = task
+    return name, experiment.job, experiment.seed
+
+
+def _run(methods: Mapping[str, Method], task: Task) -> Row:
+    name, experiment = task
+    return methods[name].run(name, experiment)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_tuner.columns import put, repeat
+from rl_tuner.columns import arrays, put, repeat
 from rl_tuner.config import require_range
 from rl_tuner.course import CourseConfig
 from rl_tuner.course_log import CourseLog
@@ -133,6 +133,13 @@ class CourseTable:
         put(self.track, slot, Track.begin(val_loss))
         put(self.before, slot, Track.begin(val_loss))
         put(self.interval, slot, Interval(val_loss=val_loss))
+
+    def copy(self, source: int, target: int) -> None:
+        """Gives a slot another one's history of losses; budgets, hyperparameters and log stay its own."""
+        for rows in (self.track, self.before, self.interval):
+            for column in arrays(rows):
+                column[target] = column[source]
+        self.since_best[target] = self.since_best[source]
 
     def records(self, slot: int) -> tuple[Record, ...]:
         """The log of the slot's present course, a line for each decision so far; `begin` starts it anew."""

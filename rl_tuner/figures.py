@@ -5,18 +5,17 @@ Figures are drawn on Agg canvases of their own: pyplot, its global state and any
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rl_tuner.anytime import anytime_curve
 from rl_tuner.comparison import Comparison
-from rl_tuner.files import write_bytes
+from rl_tuner.figure_axes import log_axis, samples_axis
 from rl_tuner.results import Row
 from rl_tuner.space import HYPERPARAMETERS
-from rl_tuner.statistics import LOSS_FLOOR, Array
+from rl_tuner.statistics import LOSS_FLOOR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,16 +26,26 @@ PANELS = 6
 """At most so many jobs have a panel of their own among the anytime curves."""
 COLUMNS = 3
 HUGE = 1e100
+PALETTE = (
+    "#1f77b4", "#e06c00", "#2a9d3a", "#d62728", "#8f5fc4", "#9c6a56", "#d561b0", "#76808a", "#8f9010",
+    "#0f97a5", "#5aa6dd", "#b35600", "#1d7230", "#f0655f", "#b48fe0", "#85543f", "#a83a86", "#9aa5b0",
+    "#6c6d00", "#0b6f7a",
+)  # fmt: skip
+"""Ten hues, then ten again, lighter or darker; each can be seen on white and on near-black paper."""
+LONG = 28
+"""Letters of a method's name that figures have room for."""
 GRID = 200
 """Points of an anytime curve, evenly over the budget."""
 
 
-def colour(comparison: Comparison, method: str) -> Any:
+def colour(comparison: Comparison, method: str) -> str:
     """The method's colour, the same in every figure."""
-    from matplotlib import colormaps
+    return PALETTE[comparison.methods.index(method) % len(PALETTE)]
 
-    palette = colormaps["tab10" if len(comparison.methods) <= 10 else "tab20"]
-    return palette(comparison.methods.index(method) % palette.N)
+
+def short(name: str) -> str:
+    """A name that leaves room for its figure: of a long one its beginning and its end."""
+    return name if len(name) <= LONG else f"{name[: LONG - 12]}…{name[-11:]}"
 
 
 def style(comparison: Comparison, method: str) -> dict[str, Any]:
@@ -50,26 +59,6 @@ def style(comparison: Comparison, method: str) -> dict[str, Any]:
     return {"color": colour(comparison, method), "linestyle": line}
 
 
-def anytime_curve(row: Row, points: int = GRID) -> Array:
-    """The best validation loss at even shares of the budget, from 0 to 1.
-
-    It is what one would have on stopping there: the loss before training until the first decision, and the
-    last value once the run has ended, also by a crash.
-
-    Args:
-        row: One run.
-        points: Number of shares.
-
-    Returns:
-        Shape (points,).
-    """
-    ends = np.array([0, *(record.used for record in row.records)])
-    best = np.array([row.start_val_loss, *(record.best for record in row.records)])
-    used = np.linspace(0, row.budget, points)
-    curve: Array = best[np.searchsorted(ends, used, side="right") - 1]
-    return curve
-
-
 def loss_figure(comparison: Comparison) -> Figure:
     """Left every run's test loss with each method's mean and interval, right the ratio to the baseline."""
     from matplotlib.figure import Figure
@@ -79,7 +68,7 @@ def loss_figure(comparison: Comparison) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.4, 1))
     _draw_losses(left, comparison)
     _draw_ratios(right, comparison)
-    left.set_yticks(range(n), comparison.methods)
+    left.set_yticks(range(n), [short(name) for name in comparison.methods], parse_math=False)
     left.set_ylim(n - 0.4, -0.6)
     return figure
 
@@ -96,13 +85,14 @@ def _draw_losses(axes: Axes, comparison: Comparison) -> None:
         _draw_estimate(axes, summary.test_loss.mean, summary.test_loss.low, summary.test_loss.high, i, tone)
         seen += [*shown, summary.test_loss.mean, summary.test_loss.high]
         if summary.not_finite:
-            missing.append(f"{summary.method}: {summary.not_finite} not finite")
+            missing.append(f"{short(summary.method)}: {summary.not_finite} not finite")
     # An interval's lower end may lie at or below zero, where a log axis never gets: it runs off the edge.
     finite = [max(value, LOSS_FLOOR) for value in seen if np.isfinite(value)]
     if finite:
         axes.set_xlim(min(finite) / 1.5, max(finite) * 1.5)
-    _log_axis(axes, "x")
-    axes.set_xlabel("test loss" + (f" ({'; '.join(missing)})" if missing else ""))
+    log_axis(axes, "x")
+    note = f" ({'; '.join(missing)})" if missing else ""
+    axes.set_xlabel(f"test loss{note}", parse_math=False, wrap=True)
     axes.set_title("Every run (dots), mean and 95% interval", fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
 
@@ -117,16 +107,17 @@ def _draw_ratios(axes: Axes, comparison: Comparison) -> None:
                 summary.verdict,
                 (1, i),
                 xycoords=("axes fraction", "data"),
-                xytext=(-4, -9),
+                xytext=(5, 0),
                 textcoords="offset points",
-                ha="right",
-                va="top",
+                va="center",
+                annotation_clip=False,
                 fontsize="small",
                 color="0.35",
             )
     axes.axvline(1, color="black", linewidth=1)
-    _log_axis(axes, "x")
-    axes.set_xlabel(f"test loss / {comparison.baseline}'s, paired (below 1: lower loss)")
+    log_axis(axes, "x")
+    paired = f"test loss / {short(comparison.baseline)}'s, paired (below 1: lower loss)"
+    axes.set_xlabel(paired, parse_math=False)
     axes.set_title("Geometric mean and 95% interval", fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
 
@@ -158,16 +149,18 @@ def anytime_figure(comparison: Comparison) -> Figure:
     left_out = f", first {PANELS} of {len(jobs)} jobs" if len(jobs) > PANELS else ""
     band = f"median and quartiles over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
     figure.suptitle(f"Best validation loss so far: {band}{left_out}", fontsize="medium")
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
+    _legend(figure, comparison)
     return figure
 
 
 def _draw_anytime(axes: Axes, comparison: Comparison, job: int) -> None:
+    most = max(comparison.rows, key=lambda row: row.budget if row.job == job else 0)
+    first = most.job_budget / 40 if most.budget > most.job_budget else 0.0
     for method in comparison.methods:
         rows = comparison.of(method, job)
-        curves = np.array([anytime_curve(row) for row in rows])
-        used = np.linspace(0, rows[0].budget, GRID)
+        # A search goes on for many runs' budgets: on an even axis nothing of a run could be seen.
+        used = np.geomspace(first, rows[0].budget, GRID) if first else np.linspace(0, rows[0].budget, GRID)
+        curves = np.array([anytime_curve(row, used / row.job_budget) for row in rows])
         # Infinite losses as huge ones: interpolation between them and finite neighbours would give NaN.
         quartiles = np.quantile(np.minimum(curves, HUGE), [0.25, 0.5, 0.75], axis=0)
         low, median, high = np.where(quartiles < HUGE / len(rows), quartiles, np.nan)
@@ -175,10 +168,12 @@ def _draw_anytime(axes: Axes, comparison: Comparison, job: int) -> None:
         axes.plot(used, median, drawstyle="steps-post", label=method, **style(comparison, method))
         if len(rows) > 1:
             axes.fill_between(used, low, high, step="post", color=tone, alpha=0.15, linewidth=0)
-    axes.set_title(f"job {job}: {rows[0].job_name}", fontsize="small")
+    axes.set_title(f"job {job}: {rows[0].job_name}", fontsize="small", parse_math=False)
     axes.set_ylabel("validation loss")
-    _budget_axis(axes, rows[0].budget)
-    _log_axis(axes, "y")
+    samples_axis(axes, most.budget, first)
+    if first:
+        axes.axvline(most.job_budget, color="black", linewidth=0.7)
+    log_axis(axes, "y")
     axes.grid(alpha=0.3)
 
 
@@ -198,16 +193,24 @@ def hyperparameter_figure(comparison: Comparison, job: int = 0) -> Figure:
     for axes, name in zip(grid.flat, names, strict=False):
         _draw_hyperparameter(axes, comparison, rows, name)
     title = f"Hyperparameters of job {job} ({rows[0].job_name}); the first seed bold"
-    figure.suptitle(title, fontsize="medium")
-    handles = [_line(comparison, method) for method in comparison.methods]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5), frameon=False)
+    figure.suptitle(title, fontsize="medium", parse_math=False)
+    _legend(figure, comparison)
     return figure
+
+
+def _legend(figure: Figure, comparison: Comparison) -> None:
+    """The methods below the panels, in as many columns as have room."""
+    handles = [_line(comparison, method) for method in comparison.methods]
+    columns = min(len(handles), int(figure.get_figwidth() / 1.9), 5)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a dollar sign in a name begins no formula
 
 
 def _line(comparison: Comparison, method: str) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=method, **style(comparison, method))
+    return Line2D([], [], label=short(method), **style(comparison, method))
 
 
 def _draw_hyperparameter(axes: Axes, comparison: Comparison, rows: Sequence[Row], name: str) -> None:
@@ -226,54 +229,11 @@ def _draw_hyperparameter(axes: Axes, comparison: Comparison, rows: Sequence[Row]
             alpha=1.0 if bold else 0.4,
         )
     axes.set_title(name, fontsize="small")
-    _budget_axis(axes, rows[0].budget)
+    samples_axis(axes, rows[0].job_budget)
     known = HYPERPARAMETERS[name]
     if known.scale != "logit" and axes.dataLim.y0 > 0:
-        _log_axis(axes, "y", base=2 if known.scale == "log2" else 10)
+        log_axis(axes, "y", base=2 if known.scale == "log2" else 10)
     elif known.scale == "log":  # zero has its place below the smallest value that is not zero
         axes.set_yscale("symlog", linthresh=known.low, linscale=0.3)
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-
-
-def _budget_axis(axes: Axes, budget: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel("training samples")
-    axes.set_xlim(0, budget)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-
-
-def _log_axis(axes: Axes, which: str, base: int = 10) -> None:
-    """A log scale with plain numbers where it spans few decades: matplotlib would label one or none."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    if not np.isfinite(axis.get_minpos()):  # nothing was drawn that has a logarithm
-        return
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=base)
-    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
-    decades = np.log(high / low) / np.log(base)
-    if base == 10 and decades < 2.5:
-        axis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0) if decades > 0.7 else range(1, 10)))
-    axis.set_minor_formatter(NullFormatter())
-    if base == 2 or decades < 2.5:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-FIGURES = {
-    "test_loss.png": loss_figure,
-    "anytime.png": anytime_figure,
-    "hyperparameters.png": hyperparameter_figure,
-}
-
-
-def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
-    """Writes every figure as a PNG file, whole or not at all; returns the paths."""
-    paths = []
-    for name, draw in FIGURES.items():
-        content = io.BytesIO()
-        draw(comparison).savefig(content, format="png")
-        write_bytes(folder / name, content.getvalue())
-        paths.append(folder / name)
-    return paths

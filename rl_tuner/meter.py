@@ -36,6 +36,7 @@ class Meter:
         self._chunks: list[torch.Tensor | NDArray[np.float64]] = []
         self._hooks: list[RemovableHandle] = []
         self._before: list[torch.Tensor] = []
+        self._gradients: torch.Tensor | None = None
         self._norms: torch.Tensor | None = None
         self.samples = 0
         self.updates = 0
@@ -109,7 +110,7 @@ class Meter:
         """Forgets what was collected."""
         self.disarm()
         self._losses, self._chunks = [], []
-        self._before, self._norms = [], None
+        self._before, self._gradients, self._norms = [], None, None
         self.samples = self.updates = 0
 
     def get_state(self) -> dict[str, Any]:
@@ -160,18 +161,20 @@ class Meter:
 
     @torch.no_grad()
     def before_step(self, *_: object) -> None:
-        """Notes the weights. `arm` has it called; a loop of our own calls it right before the step."""
-        self._before = [p.detach().clone() for p in self._parameters() if p.grad is not None]
+        """Notes weights and gradients. `arm` has it called; a loop of our own calls it before the step."""
+        moving = [p for p in self._parameters() if p.grad is not None]
+        self._before = [p.detach().clone() for p in moving]
+        # Taken now: some optimizers overwrite the gradients (Schedule-Free does).
+        self._gradients = _norms([p.grad for p in moving if p.grad is not None]) if moving else None
 
     @torch.no_grad()
     def after_step(self, *_: object) -> None:
-        """Takes the norms of gradients, weights and of what the step changed."""
+        """Takes the norms of the weights and of what the step changed."""
         moved = [p for p in self._parameters() if p.grad is not None]
-        if moved and len(moved) == len(self._before):
-            gradients = [p.grad for p in moved if p.grad is not None]
+        if self._gradients is not None and len(moved) == len(self._before):
             updates = torch._foreach_sub(moved, self._before)
-            self._norms = _norms([*gradients, *updates, *moved]).view(3, -1)
-        self._before = []
+            self._norms = torch.cat([self._gradients, _norms([*updates, *moved])]).view(3, -1)
+        self._before, self._gradients = [], None
         if self._hooks:
             self.disarm()
 

@@ -1,26 +1,44 @@
-"""One line of a comparison: what a method made of a job, and the file that keeps such lines.
-
-A line is written as soon as it is known, so that a run that was stopped goes on where it was.
-"""
+"""One line of a comparison: what a method made of a job. `rl_tuner.row_store` keeps such lines."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rl_tuner.config import from_dict, to_dict
 from rl_tuner.errors import ConfigError
-from rl_tuner.files import naming, plain, write_bytes
+from rl_tuner.files import plain
 from rl_tuner.history import Record
 from rl_tuner.rollout import Episode
+from rl_tuner.searches import SearchResult, SearchTrial
 
 INF, NAN = float("inf"), float("nan")
-ROW_LOSSES = ("test_loss", "val_loss", "start_val_loss")
+ROW_LOSSES = ("test_loss", "val_loss", "start_val_loss", "start_test_loss")
 RECORD_LOSSES = ("train_loss", "val_loss", "best")
+TRIAL_LOSSES = ("val_loss", "test_loss", "start_val_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands in a comparison, and what its run started from. See `Row` for the attributes."""
+
+    method: str
+    job: int
+    seed: int
+    job_name: str
+    episode_seed: int
+    start: Mapping[str, float]
+    start_val_loss: float
+    start_test_loss: float
+    job_budget: int
+    last_phase: int = 0
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a row that it fills."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        losses = {name: _or(values[name], INF) for name in ("start_val_loss", "start_test_loss")}
+        return values | {"start": dict(self.start)} | losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +57,21 @@ class Row:
         test_loss: Loss of the best weights by validation on the test split, whether crashed or not.
         metrics: Metrics of the same weights on the same split.
         val_loss: The best validation loss.
-        start_val_loss: Validation loss before training.
-        budget: Training samples allowed.
+        start_val_loss: Validation loss before any training, of the last phase if the job has several: the
+            same for every method of the job and seed.
+        start_test_loss: Test loss likewise.
+        job_budget: Training samples of one run of the job.
+        last_phase: Training samples of that before the job's last phase; 0 where there is one phase only.
+        budget: Training samples allowed: `job_budget`, and of a search that many times its trials.
         samples: Training samples used; fewer than `budget` if crashed or stopped early.
         val_samples: Validation samples evaluated on top, what the decisions cost.
-        crashed: Whether the job ended by a failure.
+        crashed: Whether the job ended by a failure; of a search, whether all of its trials did.
         rescues: How often the rails restored a state.
         return_: Sum of rewards, in nats.
-        records: The decisions, one by one.
+        records: The decisions, one by one; of a search, those of the trial it chose.
+        trials: A search's trials, one by one.
+        curve: Of a search, the training samples used at each new best validation loss, and that loss.
+        seconds: CPU time it took; it takes no part in comparing rows.
     """
 
     method: str
@@ -59,6 +84,9 @@ class Row:
     metrics: dict[str, float]
     val_loss: float
     start_val_loss: float
+    start_test_loss: float
+    job_budget: int
+    last_phase: int
     budget: int
     samples: int
     val_samples: int
@@ -66,6 +94,9 @@ class Row:
     rescues: int
     return_: float
     records: tuple[Record, ...]
+    trials: tuple[SearchTrial, ...] = ()
+    curve: tuple[tuple[int, float], ...] = ()
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -78,52 +109,73 @@ class Row:
         return self.test_loss < INF
 
     @classmethod
-    def of(
-        cls, episode: Episode, *, method: str, job: int, seed: int, start: Mapping[str, float], budget: int
-    ) -> Row:
+    def of(cls, episode: Episode, place: Place, seconds: float = 0.0) -> Row:
         """The row of an episode.
 
         Args:
             episode: What was run.
-            method: See the class.
-            job: See the class.
-            seed: See the class.
-            start: See the class.
-            budget: See the class.
+            place: Where the row stands, and what it starts from.
+            seconds: See the class.
 
         Raises:
             ConfigError: The job has no test split.
         """
-        if "loss" not in episode.test:
-            raise ConfigError(
-                f"the job {episode.job!r} has no test samples: methods cannot be compared on it"
-            )
-        metrics = {name: value for name, value in episode.test.items() if name != "loss"}
+        test_loss, metrics = _scores(episode.test, episode.job)
+        # The losses of a run that crashed before the last phase are of another task.
+        came_there = bool(episode.records) and episode.records[-1].used > place.last_phase
         return cls(
-            method=method,
-            job=job,
-            seed=seed,
-            job_name=episode.job,
-            episode_seed=episode.seed,
-            start=dict(start),
-            test_loss=_or(episode.test["loss"], INF),
-            metrics={name: _or(value, NAN) for name, value in metrics.items()},
-            val_loss=_or(episode.val_loss, INF),
-            start_val_loss=_or(episode.start_val_loss, INF),
-            budget=budget,
+            **place.fields(),
+            test_loss=test_loss,
+            metrics=metrics,
+            val_loss=_or(episode.val_loss if came_there else place.start_val_loss, INF),
+            budget=place.job_budget,
             samples=episode.samples,
             val_samples=episode.val_samples,
             crashed=episode.crashed,
             rescues=episode.rescues,
             return_=episode.return_,
             records=tuple(_without_nan(record) for record in episode.records),
+            seconds=seconds,
+        )
+
+    @classmethod
+    def of_search(cls, result: SearchResult, place: Place, budget: int, seconds: float = 0.0) -> Row:
+        """The row of a search: its chosen trial's scores, and what all of them cost.
+
+        Args:
+            result: What was found.
+            place: See `of`.
+            budget: See the class.
+            seconds: See the class.
+
+        Raises:
+            ConfigError: The job has no test split.
+        """
+        best = result.trials[result.best]
+        test_loss, metrics = _scores(result.test or {"loss": INF}, place.job_name)
+        return cls(
+            **place.fields(),
+            test_loss=test_loss,
+            metrics=metrics,
+            val_loss=_or(best.val_loss, INF),
+            budget=budget,
+            samples=result.samples,
+            val_samples=result.val_samples,
+            crashed=all(trial.crashed for trial in result.trials),
+            rescues=0,
+            return_=sum(record.reward for record in result.records),
+            records=tuple(_without_nan(record) for record in result.records),
+            trials=result.trials,
+            curve=result.curve,
+            seconds=seconds,
         )
 
     def to_dict(self, *, records: bool = True) -> dict[str, Any]:
-        """The row in JSON's own types, with or without its decisions."""
-        data: dict[str, Any] = plain(to_dict(self))
+        """The row in JSON's own types, with or without its decisions and trials."""
+        short = self if records else replace(self, records=(), trials=(), curve=())
+        data: dict[str, Any] = plain(to_dict(short))
         if not records:
-            del data["records"]
+            del data["records"], data["trials"], data["curve"]
         return data
 
     @classmethod
@@ -137,11 +189,25 @@ class Row:
         row |= _restored({name: row.get(name) for name in ROW_LOSSES}, INF)
         row["metrics"] = _restored(row.get("metrics", {}), NAN)
         row["records"] = [_record(r) for r in row.get("records", [])]
+        row["trials"] = [_trial(t) for t in row.get("trials", [])]
+        row["curve"] = [(int(used), float(loss)) for used, loss in row.get("curve", [])]
         return from_dict(cls, row)
 
 
 def _record(data: Mapping[str, Any]) -> Record:
     return from_dict(Record, {**data, **_restored({name: data.get(name) for name in RECORD_LOSSES}, INF)})
+
+
+def _trial(data: Mapping[str, Any]) -> SearchTrial:
+    return from_dict(SearchTrial, {**data, **_restored({name: data.get(name) for name in TRIAL_LOSSES}, INF)})
+
+
+def _scores(test: Mapping[str, float], job: str) -> tuple[float, dict[str, float]]:
+    """Loss and metrics on the test split, as they stand in a row."""
+    if "loss" not in test:
+        raise ConfigError(f"the job {job!r} has no test samples: methods cannot be compared on it")
+    metrics = {name: _or(value, NAN) for name, value in test.items() if name != "loss"}
+    return _or(test["loss"], INF), metrics
 
 
 def _without_nan(record: Record) -> Record:
@@ -159,42 +225,3 @@ def _restored(values: Mapping[str, float | None], missing: float) -> dict[str, f
 
 def _or(value: float, otherwise: float) -> float:
     return float(value) if value - value == 0 else otherwise
-
-
-class RowFile:
-    """Rows as JSON lines in a file that only grows: each is on disk before the next is begun.
-
-    Args:
-        path: The file; its folder must exist. A last line that was cut off is removed.
-
-    Attributes:
-        rows: The rows that were there.
-
-    Raises:
-        ConfigError: A line other than a cut-off last one is no row.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        content = path.read_bytes() if path.is_file() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            write_bytes(path, whole)
-        self.rows = tuple(self._parse(i, line) for i, line in enumerate(whole.splitlines(), start=1))
-
-    def append(self, row: Row) -> None:
-        """Writes a row and waits until it is on disk.
-
-        Raises:
-            OSError: It cannot be written.
-        """
-        with naming(self.path), self.path.open("ab") as file:
-            file.write(json.dumps(row.to_dict(), allow_nan=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _parse(self, number: int, line: bytes) -> Row:
-        try:
-            return Row.from_dict(json.loads(line))
-        except (ValueError, TypeError, AttributeError, ConfigError) as error:
-            raise ConfigError(f"line {number} of {self.path} is no row of a comparison: {error}") from error

@@ -1,10 +1,11 @@
-"""Runs a policy through an episode, and says what came of it."""
+"""Runs a policy through an episode, and says what it started from and what came of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rl_tuner.envs.engine import ReferenceEngine
 from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.jobs import TrainingJob
 from rl_tuner.envs.tuning_env import TuningEnv
@@ -92,3 +93,45 @@ def run_episode(
         rescues=info["rescues"],
         records=env.records,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where an episode begins, whatever the policy.
+
+    Attributes:
+        job: The job's name.
+        start: Its start values by hyperparameter.
+        budget: Training samples that it may use, in all its phases.
+        last_phase: Training samples used when its last phase begins; 0 for a job in one phase.
+        val_loss: Validation loss of the untrained weights, in the last phase; NaN without validation.
+        test_loss: Their loss on that phase's test split; NaN without one.
+    """
+
+    job: str
+    start: dict[str, float]
+    budget: int
+    last_phase: int
+    val_loss: float
+    test_loss: float
+
+
+def beginning(job: TrainingJob | JobSpec, seed: int) -> Beginning:
+    """Builds a job as the episode of that seed would, and scores it before any training.
+
+    Raises:
+        JobError, ConfigError, DatasetError: The job cannot be built.
+    """
+    built = job.build()
+    env = TuningEnv(decisions=1 + len(built.then))
+    env.reset(seed=seed, options={"job": built})
+    engine, phase = env.engine, env.phase
+    if not phase.last:
+        last = phase.last_one(engine.model, 0)
+        engine = ReferenceEngine(last.job, last.streams)
+    losses = [
+        engine.evaluate(split)["loss"] if getattr(engine.job, split) is not None else float("nan")
+        for split in ("validation", "test")
+    ]
+    budgets = env.course.budgets
+    return Beginning(built.name, dict(built.start), sum(budgets), sum(budgets[:-1]), *losses)

@@ -13,7 +13,10 @@ from rl_tuner._version import __version__
 from rl_tuner.errors import ConfigError
 from rl_tuner.files import plain, write_json
 
-LIBRARIES = ("torch", "numpy", "gymnasium", "stable-baselines3", "scikit-learn", "scipy", "safetensors")
+LIBRARIES = (
+    "torch", "numpy", "gymnasium", "stable-baselines3", "scikit-learn", "scipy", "safetensors",
+    "optuna", "cmaes",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:

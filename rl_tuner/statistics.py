@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rl_tuner.config import require_range
+from rl_tuner.config import require_counts
 from rl_tuner.errors import ConfigError
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 LEVEL = 0.95
 LOSS_FLOOR = 1e-12
 """Losses below count as this much in ratios: a ratio to zero says nothing."""
@@ -121,11 +122,10 @@ def bootstrap_interval(
     seed: int = 0,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
+    *,
+    stratified: bool = False,
 ) -> Estimate:
     """A statistic of all values with its percentile bootstrap interval, for what is far from normal.
-
-    Jobs are drawn with replacement, then seeds within each (Davison & Hinkley, 1997, "Bootstrap Methods and
-    their Application", section 3.8).
 
     Args:
         values: Shape (jobs, seeds).
@@ -133,17 +133,77 @@ def bootstrap_interval(
         seed: Of the resampling.
         level: See `mean_interval`.
         resamples: How many, >= 1.
+        stratified: What is drawn (see `resample`).
     """
     x = np.asarray(values, dtype=np.float64)
-    units = per_job(x).size
-    _check_level(level)
-    require_range("resamples", resamples, 1)
-    jobs, seeds = x.shape
+    units = units_of(x, stratified)
+    draw = resample(x.shape, seed, resamples, stratified=stratified)
+    found = statistic(x[draw].reshape(resamples, -1))
+    return percentile_interval(float(statistic(x.reshape(1, -1))[0]), found, units, level)
+
+
+def units_of(values: ArrayLike, stratified: bool) -> int:
+    """How many independent values `resample` draws from, which is an interval's n; below 2 there is none.
+
+    Those of `per_job`; stratified, the seeds of a job.
+
+    Raises:
+        ConfigError: `values` does not have shape (jobs, seeds).
+    """
+    units = per_job(values).size
+    return np.asarray(values).shape[1] if stratified else units
+
+
+def resample(
+    shape: tuple[int, ...], seed: int = 0, resamples: int = RESAMPLES, *, stratified: bool = False
+) -> tuple[Indices, Indices]:
+    """Draws of a bootstrap of values of the shape (jobs, seeds), as indices of the job and of the seed.
+
+    Without `stratified`, jobs are drawn with replacement, then seeds within each (Davison & Hinkley, 1997,
+    "Bootstrap Methods and their Application", section 3.8): the interval is about other jobs of the kind.
+    With it, only the seeds are, within each job (Agarwal et al., 2021, "Deep Reinforcement Learning at the
+    Edge of the Statistical Precipice"): the interval is about other seeds of the very same jobs. It is
+    narrower, and says nothing where each job ran with one seed.
+
+    Returns:
+        Indices that broadcast to shape (resamples, jobs, seeds).
+
+    Raises:
+        ConfigError: A number is below 1.
+    """
+    jobs, seeds = shape
+    require_counts({"jobs": jobs, "seeds": seeds, "resamples": resamples})
     rng = np.random.default_rng(seed)
-    rows = rng.integers(jobs, size=(resamples, jobs, 1))
-    columns = rng.integers(seeds, size=(resamples, jobs, seeds))
-    found = statistic(x[rows, columns].reshape(resamples, -1))
-    value = float(statistic(x.reshape(1, -1))[0])
+    rows = np.arange(jobs)[None, :, None] if stratified else rng.integers(jobs, size=(resamples, jobs, 1))
+    return rows, rng.integers(seeds, size=(resamples, jobs, seeds))
+
+
+def drawn_counts(drawn: Indices, units: int) -> Array:
+    """How often each unit is in each resample: a product with it sums over resamples at little cost.
+
+    Args:
+        drawn: Numbers of units, shape (resamples, n), each in [0, units).
+        units: How many there are.
+
+    Returns:
+        Shape (resamples, units); rows sum to n.
+    """
+    flat = drawn + units * np.arange(len(drawn))[:, None]
+    counts = np.bincount(flat.ravel(), minlength=units * len(drawn)).reshape(len(drawn), units)
+    return counts.astype(np.float64)
+
+
+def percentile_interval(value: float, found: Array, units: int, level: float = LEVEL) -> Estimate:
+    """The value of a statistic with the percentile interval of its resampled values.
+
+    Args:
+        value: On the sample itself.
+        found: On the resamples, shape (resamples,).
+        units: How many independent values were drawn from; below 2 there is no interval, nor where a
+            resampled value is not finite.
+        level: See `mean_interval`.
+    """
+    _check_level(level)
     if units < 2 or not np.isfinite(found).all():
         return Estimate(value, float("nan"), float("nan"), units)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
@@ -159,16 +219,20 @@ def share_below(a: ArrayLike, b: ArrayLike) -> float:
     return float(np.mean(np.where(x == y, 0.5, x < y)))
 
 
-def verdict(log_ratio: Estimate) -> str:
-    """What may be said of a method whose log loss ratio to the baseline has this estimate.
+def verdict(difference: Estimate, *, higher_is_better: bool = False) -> str:
+    """What may be said of a method whose paired difference to another has this estimate.
+
+    Args:
+        difference: Of what is compared, such as the log loss ratio: the method's less the other's.
+        higher_is_better: Whether a positive difference is in the method's favour, as of a score.
 
     Returns:
         "better" or "worse" only where the interval excludes zero, "no difference shown" where it does not,
         and "too few runs" where there is no interval because the sample is a single value.
     """
-    if log_ratio.excludes_zero:
-        return "better" if log_ratio.high < 0 else "worse"
-    return "too few runs" if log_ratio.n < 2 else "no difference shown"
+    if difference.excludes_zero:
+        return "better" if (difference.low > 0) == higher_is_better else "worse"
+    return "too few runs" if difference.n < 2 else "no difference shown"
 
 
 def _sample(values: ArrayLike) -> Array:

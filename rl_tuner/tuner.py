@@ -15,6 +15,7 @@ from rl_tuner.course import Course
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Record
 from rl_tuner.meter import Meter
+from rl_tuner.optimizer_modes import OptimizerModes
 from rl_tuner.policy import Policy
 from rl_tuner.policy_file import load_policy
 from rl_tuner.rails import Rails
@@ -43,6 +44,10 @@ class Tuner:
     `validate` is called, and the model and optimizer are copied in memory: after an interval that diverged
     the rails put the last good copy back. Observations, actions and rails are those of
     `rl_tuner.envs.TuningEnv`.
+
+    An optimizer with modes of its own (``optimizer.train()`` and ``optimizer.eval()``, as Schedule-Free's) is
+    in evaluation mode while `validate` runs and copies are made, in training mode after each `step`, and in
+    evaluation mode after `restore_best`: call neither yourself. Its "momentum" must stay above 0.
 
     Args:
         optimizer: Any `torch.optim.Optimizer`, at the start values you would use without a tuner.
@@ -96,7 +101,7 @@ class Tuner:
             batch_sampler.stop_after(budget)
         self._trainee = Trainee(optimizer, model, batch_sampler)
         self._validate_loss, self._model = validate, model
-        self._meter = Meter(optimizer)
+        self._meter, self._modes = Meter(optimizer), OptimizerModes(optimizer)
         self._course = self._make_course(budget, rails)
         self._tracker = Tracker(Path(log_dir)) if log_dir is not None else None
         self._last_samples = 1
@@ -107,6 +112,7 @@ class Tuner:
         self._course.begin(self._trainee, start, self._validate(), self._trainee.limits())
         self.policy.reset(seed)
         self._act()
+        self._modes.train()
 
     @property
     def finished(self) -> bool:
@@ -164,6 +170,7 @@ class Tuner:
         Weights trained since the last decision are validated first, and stay if they are the best.
         """
         best = self._course.best
+        self._modes.eval()
         if self._meter.updates and not self._course.finished and self._validate_loss is not None:
             self._meter.clear()
             if self._validate() < self._course.track.best:
@@ -199,6 +206,7 @@ class Tuner:
         self._course.set_state(state["course"])
         self._trainee.restore(state["trainee"])
         self._trainee.set_gradients(state["gradients"])
+        self._modes.set_state(None)  # the state was taken in training
         if self._sampler is not None and state["sampler"] is not None:
             self._sampler.set_state(state["sampler"])
         self._trainee.write(state["values"])  # after the optimizer's state, which holds older ones
@@ -231,11 +239,16 @@ class Tuner:
         return values
 
     def _validate(self) -> float:
-        """The user's validation loss: NaN without one, inf if not finite. Module modes stay as they were."""
+        """The user's validation loss: NaN without one, inf if not finite. Module modes stay as they were.
+
+        The optimizer is left in its evaluation mode.
+        """
+        self._modes.eval()
         if self._validate_loss is None:
             return float("nan")
         modes = [] if self._model is None else [(m, m.training) for m in self._model.modules()]
         given = self._validate_loss()
+        self._modes.eval()  # also if `validate` switched to it and back
         try:
             loss = float(given)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -260,6 +273,7 @@ class Tuner:
             self._act()
         elif self._tracker is not None:
             self._tracker.close()
+        self._modes.train()
 
     def _act(self) -> None:
         self._trainee.write(self._course.act(self.policy.act(self._course.observation())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from rl_tuner.envs.weights import require_weights
 from rl_tuner.errors import ConfigError, JobError
 from rl_tuner.model_file import ModelMetadata
 from rl_tuner.seeding import Streams, torch_seed
+from rl_tuner.settings import Setting
 from rl_tuner.user_code import call, is_reference
 
 HIDDEN = (64, 32)
@@ -48,7 +50,7 @@ class ApplyConfig:
         data: What `rl_tuner.envs.loaders.load_samples` reads, or "module:function", a function that returns
             a `TrainingJob`.
         target: The table's target column.
-        policy: A policy's name or file.
+        policy: A policy's name or file; None for the setting's schedule, or "default" without a setting.
         model: An architecture's name, see `rl_tuner.envs.architectures`; or "module:function", a function
             (inputs, outputs) → module, for data that comes as rows of numbers. None for the usual one of
             the data's kind.
@@ -60,13 +62,15 @@ class ApplyConfig:
             `rl_tuner.envs.loaders.LoadOptions`.
         weights: A file of weights to start from, where names and shapes fit (`rl_tuner.envs.weights`): the
             ``model.safetensors`` of another run, say.
+        setting: A file of a static setting, what ``rl-tuner search`` writes as ``best.json``. Its start
+            values count where none is given here.
         early_stopping: Decisions without a new best loss after which training ends.
         seed: Of the split, the initial weights, the batches and dropout.
     """
 
     data: str
     target: str | None = None
-    policy: str = "default"
+    policy: str | None = None
     model: str | None = None
     hidden: tuple[int, ...] | None = None
     optimizer: str | None = None
@@ -88,6 +92,7 @@ class ApplyConfig:
     length: int | None = None
     rate: int | None = None
     weights: str | None = None
+    setting: str | None = None
 
     def __post_init__(self) -> None:
         Streams(self.seed)
@@ -111,6 +116,31 @@ class ApplyConfig:
         return {name: float(getattr(self, name)) for name in names if getattr(self, name) is not None}
 
 
+def read_setting(path: str | Path) -> Setting:
+    """The static setting that a search has written.
+
+    Raises:
+        ConfigError: There is no such file, or it holds no setting.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"no setting can be read from {path}: {error.strerror or error}") from error
+    except ValueError as error:  # no text, or no JSON
+        raise ConfigError(f"{path} holds no setting, it is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no setting, but {type(content).__name__}: name a search's best.json")
+    try:
+        return Setting.from_dict(content)
+    except ConfigError as error:
+        raise ConfigError(f"{path} holds no setting: {error}") from error
+
+
+def _start(config: ApplyConfig) -> dict[str, float]:
+    """The start values that were given, over those of the setting."""
+    return config.start if config.setting is None else {**read_setting(config.setting).start, **config.start}
+
+
 def build_job(config: ApplyConfig) -> tuple[TrainingJob, ModelMetadata]:
     """The job, and what its model file will say, without the scores.
 
@@ -126,7 +156,8 @@ def _own_job(config: ApplyConfig) -> tuple[TrainingJob, ModelMetadata]:
     for name in OF_DATA:
         if getattr(config, name) is not None:
             raise ConfigError(f"--{name} is for data: {config.data} brings its own")
-    job = call(config.data)
+    with torch_seed(config.seed):  # a model that it builds at once has the same weights in every process
+        job = call(config.data)
     if not isinstance(job, TrainingJob):
         raise JobError(f"{config.data} must return an rl_tuner.envs.TrainingJob, got {type(job).__name__}")
     for name in (*config.start, *(() if config.epochs is None else ("epochs",))):
@@ -134,7 +165,7 @@ def _own_job(config: ApplyConfig) -> tuple[TrainingJob, ModelMetadata]:
             raise ConfigError(
                 f"--{name} is for a job of one phase: {config.data} says it for each of its own"
             )
-    changes: dict[str, Any] = {"start": {**job.start, **config.start}}
+    changes: dict[str, Any] = {"start": {**job.start, **_start(config)}}
     if config.epochs is not None:
         changes |= {"epochs": config.epochs, "budget": None}
     if config.weights is not None:
@@ -149,10 +180,10 @@ def _data_job(config: ApplyConfig) -> tuple[TrainingJob, ModelMetadata]:
     samples = load_samples(config.data, config.target, **options)
     split = samples.split(config.seed)
     optimizer = config.optimizer or "adam"
-    start = config.start
+    start = _start(config)
     if "lr" not in start and optimizer in SANE_LR:
         start["lr"] = SANE_LR[optimizer]
-    model, architecture = _model(config, split)
+    model, architecture = _model(config, split, start.get("dropout", 0.0))
     place = data_name(config.data)
     job = TrainingJob(
         model,
@@ -179,9 +210,12 @@ def data_name(reference: str) -> str:
     return path.name.replace(":", "-")
 
 
-def _model(config: ApplyConfig, split: Split) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
-    """A function that builds the network, and what the model file says about it."""
-    shape, rate = split.shape, config.dropout or 0.0  # layers stand ready also at 0: a policy may raise it
+def _model(config: ApplyConfig, split: Split, rate: float) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
+    """A function that builds the network, and what the model file says about it.
+
+    Dropout layers stand ready at a rate of 0 too: a policy may raise it.
+    """
+    shape = split.shape
     name = config.model or USUAL_NETWORKS[shape.kind]
     if config.hidden is not None and config.model not in (None, "mlp"):
         raise ConfigError(f"--hidden is for the mlp: {name} has its own layers")

@@ -39,6 +39,15 @@ def in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def full_report(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The report of `tests.reporting.full` and its figures, slow to draw: drawn once for all tests."""
+    from rl_tuner.report_page import write_report
+    from tests.reporting import PROVENANCE, full
+
+    return write_report(*full(), PROVENANCE, tmp_path_factory.mktemp("report"))
+
+
 def _global_rng() -> list[bytes]:
     numpy_state = np.random.get_state()  # noqa: NPY002 (the global state is what must not change)
     return [

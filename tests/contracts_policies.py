@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 from abc import ABC, abstractmethod
 
 import numpy as np
 import pytest
 
+from rl_tuner.envs import JobSpec, TuningEnv
 from rl_tuner.errors import PolicyError
 from rl_tuner.features import FeatureSet
 from rl_tuner.policy import Policy
+from rl_tuner.schedules import Schedule
+
+SMALL_JOB = JobSpec("iris", "mlp-4", "adam", 1600, 0, 1e-2, 16, 0.0, 0.9, None)
+"""A hundred updates at its start values, one a decision."""
 
 
 def observations(policy: Policy, n: int, seed: int = 0) -> np.ndarray:
@@ -82,3 +88,51 @@ class PolicyContract(ABC):
 
     def test_it_has_a_name(self) -> None:
         assert self.make().name
+
+
+class ScheduleContract(PolicyContract):
+    """What every schedule promises besides: it goes to worker processes, and trains the whole budget."""
+
+    job = SMALL_JOB
+    stops_early = False
+
+    @abstractmethod
+    def make(self) -> Schedule:
+        """A fresh schedule."""
+
+    def test_it_runs_as_anybody_runs_it(self) -> None:
+        schedule = self.make()
+        config = schedule.config
+        assert schedule.actions.kind == "anchored"
+        assert (config.decisions, config.intervals, config.rails) == (100, "uniform", False)
+        assert schedule.space.names[0] == "lr"
+
+    def test_it_goes_on_in_another_process_as_it_would_have_here(self) -> None:
+        schedule = self.make()
+        seen = observations(schedule, 60)
+        for o in seen[:25]:
+            schedule.act(o)
+        sent = pickle.loads(pickle.dumps(schedule))
+        np.testing.assert_array_equal([sent.act(o) for o in seen[25:]], [schedule.act(o) for o in seen[25:]])
+
+    def test_its_factor_never_leads_above_the_start_value(self) -> None:
+        schedule = self.make()
+        factors = [schedule.factor(o) for o in observations(schedule, 200)]
+        assert all(0 <= factor <= 1 + 1e-9 for factor in factors)
+
+    def test_without_a_memory_it_acts_on_what_it_sees_now_alone(self) -> None:
+        if self.has_memory:
+            pytest.skip("it has a memory")
+        used, seen = self.make(), observations(self.make(), 30)
+        late = [used.act(o) for o in seen][-1]
+        np.testing.assert_array_equal(late, self.make().act(seen[-1]))
+
+    def test_an_episode_uses_its_whole_budget_or_stops_early(self) -> None:
+        schedule = self.make()
+        env = TuningEnv.for_policy(schedule)
+        seen, info = env.reset(seed=3, options={"job": self.job})
+        over = False
+        while not over:
+            seen, _, over, _, info = env.step(schedule.act(seen))
+        assert not info["crashed"]
+        assert info["samples"] < self.job.budget if self.stops_early else info["samples"] == self.job.budget

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from rl_tuner import bench_engine, bench_families, bench_train, benches
 from rl_tuner.bench_engine import EngineFigure, WayFigure
-from rl_tuner.bench_families import FamilyFigure, SamplingFigure, Setting
+from rl_tuner.bench_families import FamilyFigure, SamplingFigure
 from rl_tuner.bench_train import ScaleFigure, TrainFigure
 from rl_tuner.benches import CliFigure, EnvFigure
 from rl_tuner.cli import app
 from rl_tuner.errors import ConfigError
+from rl_tuner.static_setting import StaticSetting
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     ) -> list[FamilyFigure]:
         calls.append({"suite": suite, "split": split, "jobs": jobs, "seed": seed, "names": names})
         on_trial()
-        best, static = (0.1, 1.0, 31.6), Setting(0.316, 0.3, 0.01)
+        best, static = (0.1, 1.0, 31.6), StaticSetting(0.316, 0.3, 0.01)
         hard = FamilyFigure("speech", jobs, 316.2, best, static, 0.125, 0.25, 0.5, 0.0625)
         return [hard, FamilyFigure("vision", jobs, 3.1, best, static, 0.01, 0.0, 0.5, 0.0)]
 
@@ -197,7 +198,8 @@ def test_families_prints_a_row_for_each_and_what_is_too_easy(asked: list[dict[st
 def test_families_as_json_holds_figures_and_misses(asked: list[dict[str, Any]]) -> None:
     result = json.loads(run("families", "--suite", "standard", "--split", "test", "--seed", "4", "--json"))
     assert [figure["headroom"] for figure in result["figures"]] == [0.125, 0.01]
-    assert result["figures"][0]["static"] == {"lr_factor": 0.316, "dropout": 0.3, "weight_decay": 0.01}
+    static = {"lr_factor": 0.316, "dropout": 0.3, "weight_decay": 0.01, "schedule": "constant"}
+    assert result["figures"][0]["static"] == static
     assert len(result["misses"]) == 3
     assert (asked[0]["split"], asked[0]["jobs"], asked[0]["seed"], asked[0]["names"]) == ("test", 32, 4, ())
 

@@ -13,20 +13,16 @@ import pytest
 from rl_tuner import ConfigError
 from rl_tuner.bench_families import (
     GRID,
-    LR_FACTORS,
-    REGULARIZATION,
-    WORST,
     FamilyFigure,
     SamplingFigure,
-    Setting,
     bench_families,
     bench_sampling,
     summarize,
     trials_of,
 )
 from rl_tuner.envs import JobSpec, load_suite
-from rl_tuner.envs.families import SANE_LR
 from rl_tuner.seeding import Streams
+from rl_tuner.static_setting import LR_FACTORS, REGULARIZATION, WORST
 from rl_tuner.trials import Trial, run_trials
 from tests.comparing import add_suite, make_record
 
@@ -54,11 +50,6 @@ def test_the_grid_is_each_learning_rate_with_each_regularization() -> None:
     ]
     np.testing.assert_allclose(np.diff(np.log10(LR_FACTORS)), 0.5)
     assert 1.0 in LR_FACTORS
-
-
-def test_a_setting_changes_what_it_says_and_nothing_else() -> None:
-    found = Setting(10.0, 0.3, 0.01).apply(SPEC)
-    assert found == replace(SPEC, lr=10 * SANE_LR["momentum"], dropout=0.3, weight_decay=0.01, batch_size=32)
 
 
 def test_spread_static_setting_and_headroom_computed_by_hand() -> None:

@@ -156,7 +156,7 @@ def test_json_is_one_object_and_all_there_is_on_stdout(
 def test_every_option_that_the_documents_use_exists(file: str) -> None:
     text = (ROOT / file).read_text().replace("\\\n", " ")
     found = re.findall(
-        r"^[^#\n]*?rl-tuner (train|apply|compare|inspect|list|bench)\b([^#\n]*)", text, re.MULTILINE
+        r"^[^#\n]*?rl-tuner (train|apply|search|compare|inspect|list|bench)\b([^#\n]*)", text, re.MULTILINE
     )
     assert found
     group: Any = typer.main.get_command(app)
@@ -165,7 +165,7 @@ def test_every_option_that_the_documents_use_exists(file: str) -> None:
         part = rest.split(maxsplit=1)[0] if hasattr(command, "commands") and rest.strip() else ""
         if part and not part.startswith("-"):  # such as `rl-tuner bench env`
             command = command.commands[part]
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = {o for parameter in command.params for o in (*parameter.opts, *parameter.secondary_opts)}
         used = set(re.findall(r" (--[a-z][a-z-]*)", rest))
         assert used <= known, f"{file}: rl-tuner {name} {part} has no {', '.join(used - known)}"
 

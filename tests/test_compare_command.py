@@ -10,17 +10,27 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from rl_tuner import cli, comparison
-from rl_tuner.errors import ConfigError, PolicyError
+from rl_tuner import cli, methods, report_page, static_setting
+from rl_tuner.errors import ConfigError
+from rl_tuner.policy_file import save_policy
 from rl_tuner.results import Row
+from rl_tuner.row_store import RowStore
 from tests.comparing import add_suite
+from tests.learned_policies import network
 
 TINY = ["--suite", "tiny", "--jobs", "2", "--seeds", "2"]
 
 
+@pytest.fixture
+def drawn() -> None:
+    """For tests that want the report and its figures, which take longer than all else."""
+
+
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     add_suite(monkeypatch)
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(report_page, "write_report", lambda *given: [given[-1] / "report.html"])
 
 
 def invoke(*arguments: str) -> Result:
@@ -38,7 +48,6 @@ def test_the_table_names_every_method_and_fits_a_hundred_columns() -> None:
     for method in ("constant", "cosine", "plateau"):
         assert f" {method} " in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 100
-    assert "x/test_loss.png" in result.stdout
     assert "tensorboard --logdir x/tensorboard" in result.stdout
 
 
@@ -46,28 +55,63 @@ def test_a_narrow_terminal_loses_no_column(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "60")
     stdout = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", invoke("cosine", "plateau", *TINY, "--out", "x").stdout)
-    for word in ("constant", "cosine", "plateau", "accuracy", "rescues", "no difference shown"):
-        assert f" {word} " in stdout
-    assert "…" not in stdout.split("Means with")[0].split("method  ")[1]
+    table = stdout.split("Scores are")[0].split("method  ", 1)[1]
+    for word in ("constant", "cosine", "plateau", "accuracy", "rescues", "no difference"):
+        assert f" {word} " in table
+    assert "…" not in table
+
+
+def test_in_eighty_columns_no_line_of_the_table_is_wider_than_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    stdout = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", invoke("cosine", "random@2", *TINY, "--out", "x").stdout)
+    below = stdout.split("suite tiny")[1].split("\n", 1)[1]
+    assert max(len(line) for line in below.splitlines()) <= 80
+    for word in ("score", "k*", "rescues", "validation"):
+        assert word in below
+
+
+def test_what_a_search_may_use_more_than_the_others_is_said_above_the_table() -> None:
+    stdout = invoke("random@2", "tpe/2", *TINY, "--out", "x").stdout
+    budget = sum(row["job_budget"] for row in results()["rows"] if row["method"] == "constant")
+    assert f"{budget:,} training samples a method; 2 times that for random@2\n" in stdout
 
 
 def test_the_table_says_what_the_results_say() -> None:
     stdout = invoke("cosine", *TINY, "--out", "x").stdout
     baseline, cosine = results()["methods"]
+    figures = results()["analysis"]["methods"][1]
     line = next(line for line in stdout.splitlines() if line.lstrip().startswith("cosine"))
-    assert f"{cosine['test_loss']['mean']:.3g} ±" in line
-    assert f"{cosine['val_samples']:,}" in line
-    assert baseline["verdict"] == ""
-    assert cosine["verdict"] in stdout
+    assert f" {cosine['median_test_loss']['mean']:.3g} " in line
+    assert f"{figures['iqm']['mean']:.3f}" in line
+    assert f"{figures['difference']['constant']['mean']:+.3f}" in line
+    assert f"{cosine['samples']:,}" in line
+    assert figures["verdicts"]["constant"] in stdout
+    assert baseline["method"] == "constant"
 
 
-def test_a_run_leaves_figures_tables_rows_results_and_a_tensorboard_run_each() -> None:
-    invoke("cosine", *TINY, "--out", "x")
-    expected = {"config.json", "versions.json", "results.json", "rows.jsonl", "rows.csv", "summary.csv"}
-    expected |= {"test_loss.png", "anytime.png", "hyperparameters.png", "tensorboard"}
-    assert {path.name for path in Path("x").iterdir()} == expected
+def test_a_run_leaves_report_figures_tables_rows_results_and_a_tensorboard_run_each(drawn: None) -> None:
+    stdout = invoke("cosine", *TINY, "--out", "x").stdout
+    assert re.search(r"^figures  beside it: [\w., \n]*\btest_loss\.png", stdout, re.MULTILINE)
+    assert max(map(len, stdout.splitlines())) <= 100
+    expected = {
+        "config.json",
+        "versions.json",
+        "results.json",
+        "results.sqlite",
+        "report.html",
+        "tensorboard",
+    }
+    expected |= {"rows.csv", "summary.csv", "methods.csv", "analysis.json"}
+    assert {path.name for path in Path("x").iterdir() if path.suffix != ".png"} == expected
     found = results()
-    assert len(found["rows"]) == len(list(Path("x/tensorboard").glob("*/*/events*"))) == 8
+    figures = {path.name for path in Path("x").glob("*.png")}
+    assert {"test_loss.png", "anytime.png", "hyperparameters.png", "scores.png", "profiles.png"} <= figures
+    assert {Path(path).name for path in found["figures"]} == figures
+    assert len(found["rows"]) == len(list(Path("x/tensorboard").glob("*/*-*/events*"))) == 8
+    assert len(list(Path("x/tensorboard").glob("*/summary/events*"))) == 2
     assert len(found["job_specs"]) == 2
     assert {row["budget"] == row["samples"] for row in found["rows"]} == {True}
 
@@ -79,14 +123,17 @@ def test_json_is_one_object_on_stdout_and_nothing_else() -> None:
 
 
 def test_better_is_printed_only_where_an_interval_says_so() -> None:
-    result = invoke("cosine", "plateau", "constant", *TINY, "--out", "x")
-    table = result.stdout.split("Means with")[0]
-    words = [m["verdict"] for m in results()["methods"]]
-    assert table.count("better") == words.count("better")
-    for method in results()["methods"]:
-        ratio = method["log_ratio"]
-        if method["verdict"] in ("better", "worse"):
-            assert ratio["low"] > 0 or ratio["high"] < 0
+    result = invoke("cosine", "plateau", "hypergradient", *TINY, "--out", "x")
+    table = result.stdout.split("Scores are normalized")[0]
+    methods = results()["analysis"]["methods"]
+    words = [method["verdicts"].get("constant") for method in methods]
+    for word in ("better", "worse", "no difference shown"):
+        assert table.count(word) == words.count(word)
+    for method in methods:
+        for other, word in method["verdicts"].items():
+            difference = method["difference"][other]
+            if word in ("better", "worse"):
+                assert difference["low"] > 0 if word == "better" else difference["high"] < 0
 
 
 def test_the_same_command_gives_the_same_figures_and_another_seed_others() -> None:
@@ -96,18 +143,28 @@ def test_the_same_command_gives_the_same_figures_and_another_seed_others() -> No
     assert a == b != c
 
 
+def stored(out: str = "x") -> dict[tuple[str, int, int], Row]:
+    with RowStore(Path(out, "results.sqlite")) as store:
+        return {row.key: row for row in store.rows()}
+
+
 class Stop:
     """Raises instead of running anything, from the nth run on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-        self.run, self.left = comparison.run_episode, after
-        monkeypatch.setattr(comparison, "run_episode", self)
+        self.run, self.left = methods.run_episode, after
+        monkeypatch.setattr(methods, "run_episode", self)
 
     def __call__(self, *arguments: Any) -> Any:
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt
         return self.run(*arguments)
+
+
+def untimed(out: str) -> list[dict[str, Any]]:
+    """The rows of the results, but for how long they took."""
+    return [{name: v for name, v in row.items() if name != "seconds"} for row in results(out)["rows"]]
 
 
 def table_of(stdout: str) -> list[str]:
@@ -121,13 +178,11 @@ def test_an_interrupted_run_is_resumed_and_ends_with_the_same_table(monkeypatch:
         stopped = invoke("cosine", *TINY, "--out", "x")
     assert stopped.exit_code == 130
     assert "--out x --resume" in stopped.stdout
-    path = Path("x/rows.jsonl")
-    assert len(path.read_text().splitlines()) == 3
-    path.write_bytes(path.read_bytes()[:-20])  # and the last line was only half written
+    assert len(stored()) == 3
     resumed = invoke("cosine", *TINY, "--out", "x", "--resume")
-    assert "continuing at 2 of 8 runs" in resumed.stdout
+    assert "continuing at 3 of 8 runs" in resumed.stdout
     assert table_of(resumed.stdout) == table_of(whole.stdout)
-    assert results("x")["rows"] == results("whole")["rows"]
+    assert untimed("x") == untimed("whole")
     assert Path("x/summary.csv").read_text() == Path("whole/summary.csv").read_text()
 
 
@@ -140,11 +195,12 @@ def test_a_finished_run_is_resumed_without_running_anything(monkeypatch: pytest.
 
 def test_a_run_is_resumed_with_more_seeds_or_shown_with_fewer() -> None:
     invoke("cosine", *TINY, "--out", "x")
-    first = [Row.from_dict(json.loads(line)) for line in Path("x/rows.jsonl").read_text().splitlines()]
+    first = stored()
     more = invoke("cosine", *TINY[:-1], "3", "--out", "x", "--resume")
     assert "continuing at 8 of 12 runs" in more.stdout
-    again = [Row.from_dict(json.loads(line)) for line in Path("x/rows.jsonl").read_text().splitlines()]
-    assert again[:8] == first
+    again = stored()
+    assert set(first) < set(again)
+    assert all(again[key] == row for key, row in first.items())
     assert len(again) == 12
     invoke("cosine", *TINY[:-1], "1", "--out", "x", "--resume")
     assert len(results()["rows"]) == 4
@@ -169,10 +225,11 @@ def test_resume_needs_the_folder() -> None:
     ("arguments", "error", "message"),
     [
         ((), ConfigError, "no methods to compare"),
-        (("cosin",), PolicyError, "no policy 'cosin'"),
+        (("cosin",), ConfigError, r"unknown method or policy file 'cosin' \(did you mean 'cosine'\?\)"),
         (("cosine", "--suite", "quik"), ConfigError, "unknown suite 'quik'"),
         (("cosine", "--split", "tests"), ConfigError, "unknown split 'tests'"),
         (("cosine", "--jobs", "0"), ConfigError, "jobs must be >= 1, got 0"),
+        (("cosine", "--workers", "0"), ConfigError, "--workers must be >= 1, got 0"),
         (("cosine", "--seeds", "0"), ConfigError, "seeds must be >= 1, got 0"),
         (("cosine", "--seed", "-1"), ConfigError, "seed must be an integer >= 0, got -1"),
     ],
@@ -200,7 +257,9 @@ def test_from_a_shell_an_unknown_method_is_one_line_and_exit_code_2() -> None:
     done = shell("cosin")
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("error: no policy 'cosin': neither a file nor one of")
+    assert done.stderr.startswith(
+        "error: unknown method or policy file 'cosin' (did you mean 'cosine'?): choose from"
+    )
     assert done.stderr.count("\n") == 1
 
 
@@ -217,3 +276,56 @@ def test_only_jobs_that_are_new_in_one_thing_are_compared() -> None:
     result = invoke("constant", *chosen)
     assert "split test, new in optimizer: 2 jobs" in result.stdout
     assert [spec["unseen"] for spec in results()["job_specs"]] == [["optimizer"], ["optimizer"]]
+
+
+def test_a_search_an_optimizer_and_the_static_setting_stand_in_one_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(static_setting, "JOBS", 2)
+    result = invoke("random@2", "tpe/2", "prodigy", "static", *TINY, "--out", "x", "--seed", "3")
+    assert "k*" in result.stdout
+    rows = results()["rows"]
+    assert {row["method"] for row in rows} == {"constant", "random@2", "tpe/2", "prodigy", "static"}
+    for row in rows:
+        assert row["budget"] == row["job_budget"] * (2 if row["method"] == "random@2" else 1)
+    setting = json.loads(Path("x/static.json").read_text())
+    assert results()["static"] == setting
+    assert "choosing the static setting: 80/80 trials" in result.stdout
+    again = invoke("random@2", "tpe/2", "prodigy", "static", *TINY, "--out", "x", "--seed", "3", "--resume")
+    assert "choosing" not in again.stdout
+    assert table_of(again.stdout) == table_of(result.stdout)
+    folders = {path.name for path in Path("x/tensorboard").iterdir()}
+    assert folders == {"constant", "random@2", "tpe-shared-2", "prodigy", "static"}
+
+
+def test_a_policys_controls_run_beside_it_unless_they_are_not_wanted() -> None:
+    path = str(save_policy(network(), "p.safetensors"))
+    invoke(path, *TINY, "--out", "x")
+    names = [method["method"] for method in results()["methods"]]
+    assert names == ["constant", "sample", "sample-untrained", "sample-blind", "sample-replay"]
+    invoke(path, *TINY, "--out", "y", "--no-controls")
+    assert [method["method"] for method in results("y")["methods"]] == ["constant", "sample"]
+    with pytest.raises(ConfigError, match=r"has controls = True, not False"):
+        invoke(path, *TINY, "--out", "x", "--resume", "--no-controls")
+
+
+def test_the_report_is_told_how_to_run_the_comparison_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def write_report(comparison: Any, analysis: Any, provenance: dict[str, Any], folder: Path) -> list[Path]:
+        told.append(provenance["command"])
+        return [folder / "report.html"]
+
+    monkeypatch.setattr(report_page, "write_report", write_report)
+    invoke("cosine", "random@2", *TINY, "--out", "x")
+    again = "cosine random@2 --suite tiny --split test --jobs 2 --seeds 2 --seed 0 --no-controls"
+    assert told == [f"rl-tuner compare {again}"]
+
+
+def test_a_policy_named_as_anothers_control_is_refused_before_anything_is_run() -> None:
+    policies = [network(), network(seed=1)]
+    policies[1].provenance = {**policies[1].provenance, "name": "sample-blind"}
+    paths = [str(save_policy(policy, f"{i}.safetensors")) for i, policy in enumerate(policies)]
+    with pytest.raises(ConfigError, match=r"'sample-blind' is the name .* give --no-controls"):
+        invoke(*paths, *TINY, "--out", "x")
+    assert not Path("x").exists()

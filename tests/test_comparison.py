@@ -7,15 +7,17 @@ import pytest
 import torch
 from scipy import stats
 
-from rl_tuner.comparison import Comparison, compare, draw_jobs, episode_seed, load_methods
+from rl_tuner.comparison import Comparison, compare, draw_jobs, episode_seed
 from rl_tuner.course import CourseConfig
 from rl_tuner.envs.suites import load_suite
-from rl_tuner.errors import ConfigError, PolicyError
+from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet
+from rl_tuner.methods import load_methods
 from rl_tuner.policies import MLPPolicy
 from rl_tuner.policy_file import save_policy
 from rl_tuner.results import Row
 from rl_tuner.space import search_space
+from rl_tuner.static_setting import GRID
 from tests.comparing import add_suite, make_comparison, make_row
 
 INF = float("inf")
@@ -107,6 +109,45 @@ def test_rows_that_are_done_are_not_run_again_and_the_result_is_the_same(tiny: N
     rest = run(["cosine"], done_rows=whole.rows[:3], on_row=new.append)
     assert rest.rows == whole.rows
     assert new == list(whole.rows[3:])
+
+
+def test_worker_processes_give_the_same_rows(tiny: None) -> None:
+    names = ["cosine", "random@2", "hypergradient", save_mlp("p.safetensors")]
+    told: list[Row] = []
+    shared = run(names, jobs=1, workers=2, on_row=told.append)
+    assert shared.rows == run(names, jobs=1).rows
+    assert {row.key for row in told} == {row.key for row in shared.rows}
+    assert all(row.seconds > 0 for row in told)
+
+
+BUDGETS = {
+    "constant": 1, "cosine": 1, "onecycle": 1, "plateau": 1, "lively": 1, "static": 1,
+    "schedulefree": 1, "prodigy": 1, "hypergradient": 1,
+    "random@3": 3, "grid@3": 3, "tpe@3": 3, "gp@3": 3, "cma-es@3": 3, "genetic@3": 3, "pbt@3": 3,
+    "halving@3": 3, "hyperband@3": 3, "random/3": 1, "tpe/3": 1, "pbt/3": 1, "halving/3": 1,
+}  # fmt: skip
+
+
+def test_every_method_uses_the_same_training_samples_to_the_last_one(tiny: None) -> None:
+    """Counted in the engines: a search with n trials uses n times as many, and with shared trials as many."""
+    names = [save_mlp("p.safetensors") if name == "lively" else name for name in BUDGETS]
+    comparison = compare(load_methods(names, static=GRID[5]), "tiny", "test", 2, 1)
+    for row in comparison.rows:
+        assert row.samples == row.budget == BUDGETS[row.method] * row.job_budget, row.method
+        assert row.val_samples > 0, row.method
+        if row.trials:
+            assert row.samples == sum(trial.samples for trial in row.trials), row.method
+            assert row.val_samples == sum(trial.val_samples for trial in row.trials), row.method
+    starts = {(row.job, row.job_budget, row.start_test_loss) for row in comparison.rows}
+    assert len(starts) == 2  # one for each job: the same for every method
+
+
+def test_a_search_is_scored_by_the_trial_that_validation_chose(tiny: None) -> None:
+    for row in run(["random@4", "tpe@4"], jobs=2, seeds=1).rows:
+        if row.trials:
+            chosen = min(row.trials, key=lambda trial: trial.val_loss)
+            assert (row.val_loss, row.test_loss) == (chosen.val_loss, chosen.test_loss)
+            assert row.records[-1].best == row.val_loss
 
 
 def test_another_seed_draws_other_jobs(tiny: None) -> None:
@@ -203,7 +244,7 @@ def test_methods_are_named_after_what_they_are_and_the_baseline_comes_along() ->
 
 
 def test_unknown_methods_settings_and_baselines_are_refused(tiny: None) -> None:
-    with pytest.raises(PolicyError, match="no policy 'cosin'"):
+    with pytest.raises(ConfigError, match="unknown method or policy file 'cosin'"):
         load_methods(["cosin"])
     with pytest.raises(ConfigError, match="no methods to compare"):
         load_methods([])
@@ -229,3 +270,14 @@ def test_a_kind_of_generalization_that_nothing_asks_for_is_refused() -> None:
         draw_jobs("quick", "test", 1, 0, "optimizer")
     with pytest.raises(ConfigError, match="no part of the split has unseen 'dataset'"):
         draw_jobs("standard", "train", 1, 0, "dataset")
+
+
+def test_a_searchs_curve_ends_at_what_it_chose_and_a_populations_runs_side_by_side(tiny: None) -> None:
+    for row in run(["random@3", "pbt@3", "pbt/3"], jobs=2, seeds=2).rows:
+        if row.trials:
+            used, losses = zip(*row.curve, strict=True)
+            assert list(used) == sorted(set(used))
+            assert list(losses) == sorted(set(losses), reverse=True)
+            assert losses[-1] == row.val_loss
+            assert used[-1] <= row.samples
+            assert used[0] >= row.job_budget * len(row.trials) // 40 if row.method == "pbt@3" else used[0] > 0

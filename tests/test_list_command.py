@@ -14,15 +14,19 @@ from rl_tuner.agent_kinds import AGENTS
 from rl_tuner.cli import app
 from rl_tuner.course import CourseConfig
 from rl_tuner.envs.suites import load_suite, suite_names
+from rl_tuner.envs.tuning_free import TUNING_FREE
 from rl_tuner.policies import QTablePolicy
 from rl_tuner.policy_file import save_policy
 from rl_tuner.rewards import REWARDS
+from rl_tuner.samplers import SAMPLERS
 from rl_tuner.schedules import SCHEDULES
 from rl_tuner.space import HYPERPARAMETERS, search_space
 
 PARTS = {
     "suites": suite_names(),
     "schedules": SCHEDULES,
+    "samplers": SAMPLERS,
+    "optimizers": TUNING_FREE,
     "agents": AGENTS,
     "rewards": REWARDS,
     "hyperparameters": HYPERPARAMETERS,

@@ -54,6 +54,27 @@ def test_gradient_and_update_norms_computed_by_hand() -> None:
     assert interval.finite is True
 
 
+class Overwriting(torch.optim.SGD):
+    """Uses its gradients up, as Schedule-Free's optimizers do."""
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        super().step()
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad.zero_()
+
+
+def test_gradient_norms_are_of_what_the_optimizer_got_not_of_what_it_left() -> None:
+    model, _, _ = toy()
+    optimizer = Overwriting(model.parameters(), lr=0.01)
+    meter = Meter(optimizer)
+    meter.arm()
+    update(model, optimizer, meter)
+    interval = meter.read(1.0)
+    assert interval.grad_norm == pytest.approx(22 * math.sqrt(1 + 4 + 1), rel=1e-5)
+    assert interval.grad_alive == 1.0
+
+
 def test_the_norms_are_those_of_the_armed_update_whatever_the_optimizer() -> None:
     torch_model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
     with torch.no_grad():

@@ -80,6 +80,7 @@ def _checkout() -> set[str]:
         for folder, pattern in (
             ("policies", "*.safetensors"),
             ("suites", "*.toml"),
+            ("templates", "*.j2"),
             ("weights", "*.safetensors"),
         )
         for path in (ROOT / "rl_tuner" / folder).glob(pattern)

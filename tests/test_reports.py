@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_tuner.reports import write_csv, write_tensorboard
+from rl_tuner.analysis import analyse
+from rl_tuner.reports import write_analysis, write_csv, write_tensorboard, write_tensorboard_summary
 from tests.comparing import failed, make_row, small
+from tests.reporting import full, method
 
 INF, NAN = float("inf"), float("nan")
 
@@ -67,3 +70,55 @@ def test_a_run_written_again_is_not_shown_twice() -> None:
     found = events(Path("tb/a/0-toy-0-seed0"))
     assert [e.step for e in found.Scalars("loss/validation")] == [30, 100]
     assert len(found.Scalars("hparam/test_loss")) == 1
+
+
+def test_the_analysis_is_written_whole_and_as_a_table_of_methods() -> None:
+    _, analysis = full()
+    paths = write_analysis(analysis, Path())
+    assert [path.name for path in paths] == ["analysis.json", "methods.csv"]
+    data = json.loads(paths[0].read_text())
+    assert data["shares"] == list(analysis.shares)
+    for line, m, found in zip(read("methods.csv"), analysis.methods, data["methods"], strict=True):
+        assert found["profile"] == list(m.profile)
+        assert line["method"] == m.method
+        assert float(line["iqm_low"]) == m.iqm.low
+        for other, estimate in m.difference.items():
+            assert float(line[f"difference_{other}"]) == estimate.mean
+            assert line[f"verdicts_{other}"] == m.verdicts[other]
+        assert "profile" not in line
+
+
+def test_what_an_analysis_does_not_know_is_empty_not_a_word() -> None:
+    write_analysis(analyse(failed()), Path())
+    text = Path("methods.csv").read_text() + Path("analysis.json").read_text()
+    assert "nan" not in text.lower()
+    assert "inf" not in text.lower()
+
+
+def test_each_method_has_a_tensorboard_run_with_the_numbers_of_the_report() -> None:
+    _, analysis = full()
+    write_tensorboard_summary(analysis, Path("tb"))
+    for name in ("cosine", "random@8"):
+        m, found = method(analysis, name), events(Path("tb", name, "summary"))
+
+        def last(tag: str, found: Any = found) -> Any:
+            return pytest.approx(found.Scalars(tag)[-1].value, rel=1e-6)
+
+        assert m.iqm.mean == last("summary/iqm")
+        assert m.rank.high == last("summary/rank_high")
+        assert m.crash_rate.mean == last("summary/crash_rate")
+        assert m.equivalents is not None
+        assert m.equivalents.of_mean.mean == last("summary/equivalents_of_mean")
+        assert m.probability["constant"].mean == last("improvement/constant")
+        assert m.difference["constant"].mean == last("difference/constant")
+        curve = [(e.step, e.value) for e in found.Scalars("anytime/score")]
+        assert [step for step, _ in curve] == [round(1000 * share) for share in analysis.shares]
+        assert [value for _, value in curve] == pytest.approx(m.anytime, rel=1e-6)
+        assert len(found.Scalars("profile/share_above")) == len(analysis.taus)
+
+
+def test_a_summary_written_again_is_not_shown_twice() -> None:
+    analysis = analyse(small())
+    write_tensorboard_summary(analysis, Path("tb"))
+    write_tensorboard_summary(analysis, Path("tb"))
+    assert len(events(Path("tb/x/summary")).Scalars("summary/iqm")) == 1

@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_tuner.errors import ConfigError
-from rl_tuner.results import Row, RowFile
+from rl_tuner.results import Place, Row
 from rl_tuner.rollout import Episode
+from rl_tuner.searches import SearchResult, SearchTrial
 from tests.comparing import make_record, make_row
 
 INF, NAN = float("inf"), float("nan")
@@ -38,7 +38,8 @@ def episode(**changes: Any) -> Episode:
 
 
 def of(**changes: Any) -> Row:
-    return Row.of(episode(**changes), method="m", job=3, seed=4, start={"lr": 0.1}, budget=100)
+    place = Place("m", 3, 4, "toy", 9, {"lr": 0.1}, 2.0, start_test_loss=2.5, job_budget=100)
+    return Row.of(episode(**changes), place, seconds=0.5)
 
 
 @given(losses, losses, losses, st.floats(allow_nan=False, allow_infinity=False), st.booleans())
@@ -63,6 +64,52 @@ def test_an_episode_becomes_a_row_that_says_where_it_came_from() -> None:
     assert (row.samples, row.budget, row.val_samples, row.rescues) == (100, 100, 30, 1)
 
 
+def trial(val_loss: float, **changes: Any) -> SearchTrial:
+    values: dict[str, Any] = {
+        "setting": {"start": {"lr": 0.1}, "schedule": "constant", "options": {}},
+        "test_loss": 2 * val_loss,
+        "samples": 100,
+        "val_samples": 30,
+        "crashed": False,
+        "pruned": False,
+        "start_val_loss": 2.0,
+    }
+    return SearchTrial(val_loss=val_loss, **{**values, **changes})
+
+
+def found(*trials: SearchTrial, best: int = 0) -> Row:
+    test = {"loss": trials[best].test_loss, "accuracy": 0.9}
+    result = SearchResult(trials, best, test, (make_record(0, 100, 0.5),), 200, 60)
+    return Row.of_search(result, Place("m", 3, 4, "toy", 9, {"lr": 0.1}, 2.0, 2.5, 100), budget=200)
+
+
+def test_a_search_becomes_the_row_of_its_chosen_trial_at_the_cost_of_all() -> None:
+    row = found(trial(0.5), trial(0.3), best=1)
+    assert (row.val_loss, row.test_loss, row.metrics) == (0.3, 0.6, {"accuracy": 0.9})
+    assert (row.job_budget, row.budget, row.samples, row.val_samples) == (100, 200, 200, 60)
+    assert not row.crashed
+    assert found(trial(INF, crashed=True), trial(INF, crashed=True)).crashed
+    assert not found(trial(INF, crashed=True), trial(1.0), best=1).crashed
+
+
+def test_a_searchs_row_survives_json_with_its_infinite_losses() -> None:
+    row = found(trial(0.5), trial(INF, test_loss=INF, crashed=True))
+    assert Row.from_dict(json.loads(json.dumps(row.to_dict(), allow_nan=False))) == row
+
+
+def test_what_a_job_crashed_at_before_its_last_phase_is_no_loss_of_the_job() -> None:
+    place = Place("m", 3, 4, "toy", 9, {}, 2.0, 2.5, job_budget=100, last_phase=60)
+    records = (make_record(0, 30, 0.1), make_record(1, 60, 0.05))
+    early = Row.of(episode(val_loss=0.05, records=records, crashed=True), place)
+    assert (early.val_loss, early.start_val_loss) == (2.0, 2.0)
+    late = Row.of(episode(val_loss=0.7, records=(*records, make_record(2, 80, 0.7))), place)
+    assert late.val_loss == 0.7
+
+
+def test_rows_are_equal_whatever_time_they_took() -> None:
+    assert of() == dataclasses.replace(of(), seconds=9.0)
+
+
 @pytest.mark.parametrize("loss", [INF, NAN])
 def test_a_test_loss_that_is_no_number_counts_as_infinite_not_as_missing(loss: float) -> None:
     row = of(test={"loss": loss, "accuracy": NAN}, records=(make_record(0, 5, 0.5, train_loss=NAN),))
@@ -79,43 +126,7 @@ def test_a_job_without_a_test_split_cannot_be_compared() -> None:
 
 def test_a_row_can_leave_its_decisions_out() -> None:
     row = make_row()
-    assert set(row.to_dict()) - set(row.to_dict(records=False)) == {"records"}
-
-
-def test_rows_are_read_back_in_the_order_they_were_written() -> None:
-    rows = [make_row(job=i, test_loss=INF if i == 1 else i) for i in range(3)]
-    file = RowFile(Path("rows.jsonl"))
-    for row in rows:
-        file.append(row)
-    assert RowFile(Path("rows.jsonl")).rows == tuple(rows)
-
-
-@pytest.mark.parametrize("cut", [1, 2, 40, 300])
-def test_a_line_cut_off_by_a_kill_is_dropped_and_the_next_one_stands_on_its_own(cut: int) -> None:
-    path = Path("rows.jsonl")
-    file = RowFile(path)
-    file.append(make_row(job=0))
-    file.append(make_row(job=1))
-    path.write_bytes(path.read_bytes()[:-cut])
-    again = RowFile(path)
-    assert again.rows == (make_row(job=0),)
-    again.append(make_row(job=2))
-    assert [row.job for row in RowFile(path).rows] == [0, 2]
-
-
-@pytest.mark.parametrize("line", [b"{", b"[]", b"3", b"{}", b'{"colour": 1}', b"\xff"])
-def test_a_damaged_line_is_an_error_that_names_its_number(line: bytes) -> None:
-    path = Path("rows.jsonl")
-    file = RowFile(path)
-    file.append(make_row())
-    path.write_bytes(path.read_bytes() + line + b"\n")
-    with pytest.raises(ConfigError, match=r"line 2 of rows\.jsonl is no row"):
-        RowFile(path)
-
-
-def test_a_file_that_is_not_there_holds_no_rows_and_is_not_made() -> None:
-    assert RowFile(Path("rows.jsonl")).rows == ()
-    assert not Path("rows.jsonl").exists()
+    assert set(row.to_dict()) - set(row.to_dict(records=False)) == {"records", "trials", "curve"}
 
 
 def test_rows_cannot_be_changed() -> None:

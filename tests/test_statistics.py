@@ -13,10 +13,12 @@ from rl_tuner.statistics import (
     LOSS_FLOOR,
     Estimate,
     bootstrap_interval,
+    drawn_counts,
     log_losses,
     mean_interval,
     paired_difference,
     per_job,
+    resample,
     share_below,
     verdict,
 )
@@ -139,6 +141,11 @@ def test_better_is_said_only_where_the_interval_excludes_zero(
     assert verdict(Estimate((low + high) / 2, low, high, n)) == word
 
 
+@pytest.mark.parametrize(("low", "high", "word"), [(0.1, 0.2, "better"), (-0.2, -0.1, "worse")])
+def test_a_higher_score_is_better_where_that_is_asked(low: float, high: float, word: str) -> None:
+    assert verdict(Estimate(0, low, high, 5), higher_is_better=True) == word
+
+
 def test_logs_of_losses_are_natural_and_finite_at_zero() -> None:
     logs = log_losses([[1.0, np.e], [0.0, INF]])
     np.testing.assert_allclose(logs, [[0, 1], [np.log(LOSS_FLOOR), INF]])
@@ -186,6 +193,34 @@ def test_the_bootstrap_of_infinite_losses_keeps_the_median_and_gives_no_interval
     assert np.isnan(e.low)
 
 
+def test_a_stratified_draw_takes_each_job_once_and_any_of_its_seeds() -> None:
+    rows, columns = np.broadcast_arrays(*resample((4, 3), resamples=500, stratified=True))
+    assert columns.shape == (500, 4, 3)
+    assert all(np.unique(rows[:, job]).tolist() == [job] for job in range(4))
+    np.testing.assert_allclose(np.bincount(columns.ravel()) / columns.size, 1 / 3, atol=0.03)
+
+
+def test_a_draw_for_other_jobs_takes_jobs_and_then_seeds_of_each_evenly() -> None:
+    rows, columns = np.broadcast_arrays(*resample((4, 3), resamples=2000))
+    assert np.all(rows == rows[:, :, :1])
+    shares = np.bincount((3 * rows + columns).ravel(), minlength=12) / rows.size
+    np.testing.assert_allclose(shares, 1 / 12, atol=0.01)
+    assert np.mean([np.unique(drawn[:, 0]).size < 4 for drawn in rows]) > 0.8  # 1 - 4!/4⁴ = 0.91 of them
+
+
+def test_counts_of_a_draw_sum_as_the_draw_itself_does() -> None:
+    drawn = np.random.default_rng(0).integers(5, size=(30, 8))
+    values = np.array([1.0, 10.0, 100.0, 1000.0, 10000.0])
+    np.testing.assert_array_equal(drawn_counts(drawn, 5) @ values, values[drawn].sum(axis=1))
+
+
+def test_a_stratified_interval_of_one_seed_a_job_is_none() -> None:
+    e = bootstrap_interval([[1.0], [2.0], [3.0]], mean, stratified=True)
+    assert e.mean == 2
+    assert np.isnan(e.low)
+    assert bootstrap_interval([[1.0, 2.0], [2.0, 3.0]], mean, stratified=True).n == 2
+
+
 @pytest.mark.parametrize(
     ("a", "b", "share"),
     [([1, 2], [2, 3], 1.0), ([1, 5], [2, 3], 0.5), ([1, 1], [1, 1], 0.5), ([1, INF], [INF, INF], 0.75)],
@@ -203,6 +238,7 @@ def test_the_share_of_pairs_below_counts_ties_half(a: list[float], b: list[float
         (lambda: paired_difference([1.0], [1.0, 2.0]), r"got \(1,\) and \(2,\)"),
         (lambda: per_job([1.0, 2.0]), r"shape \(jobs, seeds\), none of them 0, got \(2,\)"),
         (lambda: bootstrap_interval([[1.0]], mean, resamples=0), "resamples must be >= 1, got 0"),
+        (lambda: resample((0, 3)), "jobs must be >= 1, got 0"),
     ],
 )
 def test_unfit_samples_are_refused_with_their_shape(call: Any, message: str) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rl_tuner.commands import data_options as options
 from rl_tuner.commands.console import Json, Seed, interruptible, make_console, print_json, progress
-from rl_tuner.errors import ConfigError
 
-DATA = "How the data is read"
-"""Heading of those options in the help text."""
 SAMPLES = {
     "table": "{} columns",
     "image": "{} × {} × {} pixels",
@@ -33,120 +30,38 @@ if TYPE_CHECKING:
 
 
 def apply(  # noqa: PLR0913 (each one an option of the command)
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="A table (csv, tsv, parquet, npz; table.csv#column names the target too), a csv of "
-            "user,item,rating, IDX images, a folder of images or wav files with a folder for each class, a "
-            "text file, openml:NAME, hf:OWNER/NAME, or module:function returning a TrainingJob."
-        ),
-    ],
-    target: Annotated[
+    data: Annotated[str, typer.Argument(help=options.DATA_HELP)],
+    target: options.Target = None,
+    policy: Annotated[
         str | None,
         typer.Option(
-            help="The column of a table to predict: its name, or its number (-1 is the last).",
-            rich_help_panel=DATA,
+            help="A policy's name or file; see rl-tuner list.",
+            show_default="default, or the setting's schedule",
         ),
     ] = None,
-    policy: Annotated[str, typer.Option(help="A policy's name or file; see rl-tuner list.")] = "default",
-    model: Annotated[
+    setting: Annotated[
         str | None,
-        typer.Option(
-            help="A network such as mlp-64x32, cnn-8x16, gru-32 (one that does not fit names those that do), "
-            "or module:function (inputs, outputs) → module.",
-            show_default="by the kind of data",
-        ),
+        typer.Option(help="A search's best.json: its start values and schedule; options given besides win."),
     ] = None,
-    hidden: Annotated[
-        str | None, typer.Option(help="Units of an mlp's hidden layers: 64,32 is mlp-64x32.")
-    ] = None,
-    optimizer: Annotated[
-        str | None,
-        typer.Option(
-            help="sgd, momentum, nesterov, adam, adamw, rmsprop, adagrad or adadelta.", show_default="adam"
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Start value.", show_default="usual for the optimizer")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Start value.", show_default="64")] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Start value.", show_default="the optimizer's")
-    ] = None,
-    dropout: Annotated[float | None, typer.Option(help="Start value.", show_default="0")] = None,
-    momentum: Annotated[
-        float | None,
-        typer.Option(help="Start value (β1 for adam and its likes).", show_default="the optimizer's"),
-    ] = None,
-    epochs: Annotated[
-        float | None, typer.Option(help="Budget, in passes over the train part.", show_default="30")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Weights to start from, where they fit: another run's model.safetensors, say."),
-    ] = None,
-    header: Annotated[
-        bool | None,
-        typer.Option(
-            help="Whether a csv's first line holds column names.",
-            show_default="as its cells suggest",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    impute: Annotated[
-        bool | None,
-        typer.Option(
-            "--impute", help="Fill missing inputs with the train part's medians.", rich_help_panel=DATA
-        ),
-    ] = None,
-    encode: Annotated[
-        bool | None,
-        typer.Option(
-            help="Make columns of zeros and ones of a table's columns of text.",
-            show_default="where no cell is a number and texts repeat",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="classification or regression.", show_default="by the target", rich_help_panel=DATA
-        ),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            help="The labels of IDX images.", show_default="the file beside them", rich_help_panel=DATA
-        ),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Height and width of images of a folder: 32 or 24x32.",
-            show_default="the most common",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    channels: Annotated[
-        int | None,
-        typer.Option(
-            help="1 for grey images, 3 for colour.", show_default="by the images", rich_help_panel=DATA
-        ),
-    ] = None,
-    length: Annotated[
-        int | None,
-        typer.Option(
-            help="Characters of a text, or samples of a sound, that the network sees at once.",
-            show_default="64, or the median",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    rate: Annotated[
-        int | None,
-        typer.Option(
-            help="Samples per second of sounds.", show_default="the most common", rich_help_panel=DATA
-        ),
-    ] = None,
+    model: options.Model = None,
+    hidden: options.Hidden = None,
+    optimizer: options.Optimizer = None,
+    lr: options.Lr = None,
+    batch_size: options.BatchSize = None,
+    weight_decay: options.WeightDecay = None,
+    dropout: options.Dropout = None,
+    momentum: options.Momentum = None,
+    epochs: options.Epochs = None,
+    weights: options.Weights = None,
+    header: options.Header = None,
+    impute: options.Impute = None,
+    encode: options.Encode = None,
+    task: options.Task = None,
+    labels: options.Labels = None,
+    size: options.Size = None,
+    channels: options.Channels = None,
+    length: options.Length = None,
+    rate: options.Rate = None,
     early_stopping: Annotated[
         int | None, typer.Option(help="Stop after so many decisions without a new best loss.")
     ] = None,
@@ -168,13 +83,13 @@ def apply(  # noqa: PLR0913 (each one an option of the command)
 
     torch.set_num_threads(1)  # the fastest for networks of this size, and the same numbers everywhere
     config = ApplyConfig(
-        data, target, policy, model, _units(hidden), optimizer, lr, batch_size, weight_decay, dropout,
-        momentum, epochs, impute, task, early_stopping, seed, header, encode, labels, _sides(size), channels,
-        length, rate, weights,
+        data, target, policy, model, options.units(hidden), optimizer, lr, batch_size, weight_decay, dropout,
+        momentum, epochs, impute, task, early_stopping, seed, header, encode, labels, options.sides(size),
+        channels, length, rate, weights, setting,
     )  # fmt: skip
-    path = _free_folder(config) if out is None else out
     console = make_console(as_json)
     application = prepare(config)
+    path = _free_folder(application.config) if out is None else out
     console.print(_what_is_trained(application), markup=False)
     with interruptible(console, f"TensorBoard events up to here are in {path}"):
         applied = _train(application, path, console)
@@ -184,32 +99,12 @@ def apply(  # noqa: PLR0913 (each one an option of the command)
         _report(applied, console)
 
 
-def _units(text: str | None) -> tuple[int, ...] | None:
-    """The hidden layers: "64,32" is (64, 32), "" none."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise ConfigError(f"--hidden must be whole numbers like 64,32, got {text!r}") from None
-
-
-def _sides(text: str | None) -> tuple[int, int] | None:
-    """Height and width: "24x32" is (24, 32), "32" is (32, 32)."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", text.strip())
-    if found is None:
-        raise ConfigError(f"--size must be like 32 or 24x32, got {text!r}")
-    return int(found[1]), int(found[2] or found[1])
-
-
 def _free_folder(config: ApplyConfig) -> Path:
     """runs/apply-DATA-POLICY-SEED, numbered where that exists: a second run needs no other name."""
     from rl_tuner.user_jobs import data_name
 
     data = Path(data_name(config.data)).stem
-    base = Path("runs") / f"apply-{data}-{Path(config.policy).stem}-{config.seed}"
+    base = Path("runs") / f"apply-{data}-{Path(config.policy or '').stem}-{config.seed}"
     path, number = base, 1
     while os.path.exists(path):  # False, too, where the name is too long: reading the data says so
         number += 1

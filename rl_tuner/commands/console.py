@@ -69,7 +69,7 @@ class Progress:
         from rich.progress import Progress as Bar
 
         self._console, self._what, self._total, self._unit = console, what, max(total, 1), unit
-        self._next_line = 0.0
+        self._done, self._next_line = 0, 0.0
         self._bar: Bar | None = None
         if console.is_terminal:
             self._bar = Bar(
@@ -85,12 +85,17 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Shows that `done` of the total steps are done, with a word on how it goes."""
+        self._done = done
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
         elif done / self._total >= self._next_line:
             words = f"{self._what}: {done}/{self._total} {self._unit}" + (note and f", {note}")
             self._console.print(words, markup=False)
             self._next_line = (int(self.LINES * done / self._total) + 1) / self.LINES
+
+    def advance(self, note: str = "", steps: int = 1) -> None:
+        """Shows that one more step is done, or so many."""
+        self.update(self._done + steps, note)
 
     def stop(self) -> None:
         """Ends the display."""

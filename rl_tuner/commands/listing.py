@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
-def list_(
+def list_(  # noqa: PLR0913 (each one an option of the command)
     suites: Annotated[
         bool, typer.Option("--suites", help="Only suites, with their splits and sizes.")
     ] = False,
     policies: Annotated[bool, typer.Option("--policies", help="Only policies that come along.")] = False,
     schedules: Annotated[bool, typer.Option("--schedules", help="Only schedules.")] = False,
+    samplers: Annotated[bool, typer.Option("--samplers", help="Only how a search can choose.")] = False,
+    optimizers: Annotated[
+        bool,
+        typer.Option("--optimizers", help="Only optimizers that need no tuning."),
+    ] = False,
     agents: Annotated[bool, typer.Option("--agents", help="Only what learns.")] = False,
     rewards: Annotated[bool, typer.Option("--rewards", help="Only rewards.")] = False,
     hyperparameters: Annotated[
@@ -29,11 +34,13 @@ def list_(
     seed: Seed = 0,  # noqa: ARG001 (every command takes one; nothing here is random)
     as_json: Json = False,
 ) -> None:
-    """List suites, policies, schedules, agents, rewards and hyperparameters."""
+    """List suites, policies, schedules, samplers, optimizers, agents, rewards and hyperparameters."""
     wanted = {
         "suites": suites,
         "policies": policies,
         "schedules": schedules,
+        "samplers": samplers,
+        "optimizers": optimizers,
         "agents": agents,
         "rewards": rewards,
         "hyperparameters": hyperparameters,
@@ -65,9 +72,31 @@ def _policies() -> dict[str, Any]:
 
 
 def _schedules() -> dict[str, Any]:
-    from rl_tuner.schedules import SCHEDULES
+    from rl_tuner.config import to_dict
+    from rl_tuner.schedules import SCHEDULE_OPTIONS, SCHEDULES
 
-    return {name: {"description": _first_line(schedule)} for name, schedule in SCHEDULES.items()}
+    return {
+        name: {
+            "description": _first_line(schedule),
+            "search_options": {option: to_dict(h) for option, h in SCHEDULE_OPTIONS[name].items()},
+        }
+        for name, schedule in SCHEDULES.items()
+    }
+
+
+def _samplers() -> dict[str, Any]:
+    from rl_tuner.samplers import SAMPLERS
+
+    return {name: {"description": sampler.description} for name, sampler in SAMPLERS.items()}
+
+
+def _optimizers() -> dict[str, Any]:
+    from rl_tuner.envs.tuning_free import TUNING_FREE
+
+    return {
+        name: {"description": kind.description, "package": kind.package or None}
+        for name, kind in TUNING_FREE.items()
+    }
 
 
 def _agents() -> dict[str, Any]:
@@ -96,6 +125,8 @@ def _hyperparameters() -> dict[str, Any]:
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "policies": _policies,
     "schedules": _schedules,
+    "samplers": _samplers,
+    "optimizers": _optimizers,
     "agents": _agents,
     "rewards": _rewards,
     "hyperparameters": _hyperparameters,
@@ -125,6 +156,8 @@ def _line(part: str, entry: dict[str, Any]) -> str:
         known = entry["provenance"]
         origin = [f"{key} {known[key]}" for key in ("agent", "suite", "steps", "seed") if key in known]
         return "; ".join([f"{entry['actions']} on {', '.join(entry['hyperparameters'])}", *origin])
+    if part == "optimizers" and entry["package"]:
+        return f"{entry['description']} (pip install {entry['package']})"
     if part == "agents":
         return f"{entry['description']} ({', '.join(entry['actions'])} actions)"
     return str(entry["description"])
