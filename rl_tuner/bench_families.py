@@ -21,7 +21,7 @@ from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.suites import Mixture, load_suite
 from rl_tuner.seeding import Streams
 from rl_tuner.static_setting import GRID as STATIC_GRID
-from rl_tuner.static_setting import StaticSetting, log_losses
+from rl_tuner.static_setting import StaticSetting, capped_log_losses
 from rl_tuner.timing import seconds_of
 from rl_tuner.trials import Trial, run_trials
 
@@ -175,7 +175,7 @@ def summarize(name: str, table: Sequence[Sequence[Trial]]) -> FamilyFigure:
         table: A row for each job, with a trial for each setting of `GRID`.
     """
     losses = np.array([[trial.val_loss for trial in row] for row in table])
-    logs = log_losses(losses)
+    logs = capped_log_losses(losses)
     best, static = logs.argmin(1), int(logs.mean(0).argmin())
     factors = np.array([GRID[i].lr_factor for i in best])
     at_static = [row[static] for row in table]

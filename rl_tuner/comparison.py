@@ -20,6 +20,7 @@ from rl_tuner.errors import ConfigError
 from rl_tuner.methods import BASELINE, Experiment, Method, PolicyMethod
 from rl_tuner.policy import Policy
 from rl_tuner.results import Row
+from rl_tuner.scores import table
 from rl_tuner.seeding import Streams
 from rl_tuner.statistics import (
     Array,
@@ -106,18 +107,10 @@ class Comparison:
         """A summary for each method."""
         return tuple(self._summary(method) for method in self.methods)
 
-    @staticmethod
-    def _values(rows: Sequence[Row], value: Callable[[Row], float]) -> Array:
-        """A value of each row, shape (jobs, seeds)."""
-        table: dict[int, list[float]] = {}
-        for row in rows:
-            table.setdefault(row.job, []).append(value(row))
-        return np.array(list(table.values()), dtype=np.float64)
-
     def _summary(self, method: str) -> MethodSummary:
         rows = self.of(method)
-        losses = self._values(rows, lambda row: row.test_loss)
-        base = self._values(self.of(self.baseline), lambda row: row.test_loss)
+        losses = table(rows, lambda row: row.test_loss)
+        base = table(self.of(self.baseline), lambda row: row.test_loss)
         ratio = log_ratio(losses, base)
         names = dict.fromkeys(name for row in rows for name in row.metrics)
         return MethodSummary(
@@ -126,7 +119,7 @@ class Comparison:
             test_loss=mean_interval(per_job(losses)),
             median_test_loss=bootstrap_interval(losses, _median),
             metrics={name: self._metric(rows, name) for name in names},
-            val_loss=mean_interval(per_job(self._values(rows, lambda row: row.val_loss))),
+            val_loss=mean_interval(per_job(table(rows, lambda row: row.val_loss))),
             budget=sum(row.budget for row in rows),
             samples=sum(row.samples for row in rows),
             val_samples=sum(row.val_samples for row in rows),
@@ -140,7 +133,7 @@ class Comparison:
 
     def _metric(self, rows: Sequence[Row], name: str) -> Estimate:
         having = [row for row in rows if name in row.metrics]
-        return mean_interval(per_job(self._values(having, lambda row: row.metrics[name])))
+        return mean_interval(per_job(table(having, lambda row: row.metrics[name])))
 
 
 def _median(values: Array) -> Array:

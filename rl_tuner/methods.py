@@ -139,24 +139,13 @@ class SearchMethod(Method):
         began = time.process_time()
         result = run_search(self.config, experiment.spec, experiment.episode_seed)
         place = _place(name, experiment)
-        budget = place.job_budget * (1 if self.config.shared else self.config.trials)
+        budget = place.beginning.budget * (1 if self.config.shared else self.config.trials)
         return Row.of_search(result, place, budget, time.process_time() - began)
 
 
 def _place(name: str, experiment: Experiment) -> Place:
     start = _beginning(experiment.spec, experiment.episode_seed)
-    return Place(
-        method=name,
-        job=experiment.job,
-        seed=experiment.seed,
-        job_name=start.job,
-        episode_seed=experiment.episode_seed,
-        start=start.start,
-        start_val_loss=start.val_loss,
-        start_test_loss=start.test_loss,
-        job_budget=start.budget,
-        last_phase=start.last_phase,
-    )
+    return Place(name, experiment.job, experiment.seed, experiment.episode_seed, start)
 
 
 @lru_cache(maxsize=8)

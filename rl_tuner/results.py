@@ -10,7 +10,7 @@ from rl_tuner.config import from_dict, to_dict
 from rl_tuner.errors import ConfigError
 from rl_tuner.files import plain
 from rl_tuner.history import Record
-from rl_tuner.rollout import Episode
+from rl_tuner.rollout import Beginning, Episode
 from rl_tuner.searches import SearchResult, SearchTrial
 
 INF, NAN = float("inf"), float("nan")
@@ -21,24 +21,34 @@ TRIAL_LOSSES = ("val_loss", "test_loss", "start_val_loss")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row stands in a comparison, and what its run started from. See `Row` for the attributes."""
+    """Where a row stands in a comparison, and what its run started from.
+
+    Attributes:
+        method, job, seed, episode_seed: See `Row`.
+        beginning: The job before any training.
+    """
 
     method: str
     job: int
     seed: int
-    job_name: str
     episode_seed: int
-    start: Mapping[str, float]
-    start_val_loss: float
-    start_test_loss: float
-    job_budget: int
-    last_phase: int = 0
+    beginning: Beginning
 
     def fields(self) -> dict[str, Any]:
         """The fields of a row that it fills."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        losses = {name: _or(values[name], INF) for name in ("start_val_loss", "start_test_loss")}
-        return values | {"start": dict(self.start)} | losses
+        beginning = self.beginning
+        return {
+            "method": self.method,
+            "job": self.job,
+            "seed": self.seed,
+            "episode_seed": self.episode_seed,
+            "job_name": beginning.job,
+            "start": dict(beginning.start),
+            "start_val_loss": _or(beginning.val_loss, INF),
+            "start_test_loss": _or(beginning.test_loss, INF),
+            "job_budget": beginning.budget,
+            "last_phase": beginning.last_phase,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +132,13 @@ class Row:
         """
         test_loss, metrics = _scores(episode.test, episode.job)
         # The losses of a run that crashed before the last phase are of another task.
-        came_there = bool(episode.records) and episode.records[-1].used > place.last_phase
+        came_there = bool(episode.records) and episode.records[-1].used > place.beginning.last_phase
         return cls(
             **place.fields(),
             test_loss=test_loss,
             metrics=metrics,
-            val_loss=_or(episode.val_loss if came_there else place.start_val_loss, INF),
-            budget=place.job_budget,
+            val_loss=_or(episode.val_loss if came_there else place.beginning.val_loss, INF),
+            budget=place.beginning.budget,
             samples=episode.samples,
             val_samples=episode.val_samples,
             crashed=episode.crashed,
@@ -152,7 +162,7 @@ class Row:
             ConfigError: The job has no test split.
         """
         best = result.trials[result.best]
-        test_loss, metrics = _scores(result.test or {"loss": INF}, place.job_name)
+        test_loss, metrics = _scores(result.test or {"loss": INF}, place.beginning.job)
         return cls(
             **place.fields(),
             test_loss=test_loss,

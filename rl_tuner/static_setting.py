@@ -69,7 +69,7 @@ GRID = tuple(
 )
 
 
-def log_losses(losses: ArrayLike) -> NDArray[np.float64]:
+def capped_log_losses(losses: ArrayLike) -> NDArray[np.float64]:
     """Logarithms of losses, shape (jobs, settings), each at most `WORST` above the job's best."""
     logs = np.log(np.clip(losses, np.finfo(float).tiny, np.finfo(float).max))
     capped: NDArray[np.float64] = np.minimum(logs, logs.min(1, keepdims=True) + WORST)
@@ -101,4 +101,4 @@ def choose_static(
         on_trial=on_trial,
     )
     losses = np.reshape([trial.val_loss for trial in trials], (jobs, len(GRID)))
-    return GRID[int(log_losses(losses).mean(0).argmin())]
+    return GRID[int(capped_log_losses(losses).mean(0).argmin())]

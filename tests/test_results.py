@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rl_tuner.errors import ConfigError
 from rl_tuner.results import Place, Row
-from rl_tuner.rollout import Episode
+from rl_tuner.rollout import Beginning, Episode
 from rl_tuner.searches import SearchResult, SearchTrial
 from tests.comparing import make_record, make_row
 
@@ -38,7 +38,7 @@ def episode(**changes: Any) -> Episode:
 
 
 def of(**changes: Any) -> Row:
-    place = Place("m", 3, 4, "toy", 9, {"lr": 0.1}, 2.0, start_test_loss=2.5, job_budget=100)
+    place = Place("m", 3, 4, 9, Beginning("toy", {"lr": 0.1}, 100, 0, 2.0, 2.5))
     return Row.of(episode(**changes), place, seconds=0.5)
 
 
@@ -80,7 +80,9 @@ def trial(val_loss: float, **changes: Any) -> SearchTrial:
 def found(*trials: SearchTrial, best: int = 0) -> Row:
     test = {"loss": trials[best].test_loss, "accuracy": 0.9}
     result = SearchResult(trials, best, test, (make_record(0, 100, 0.5),), 200, 60)
-    return Row.of_search(result, Place("m", 3, 4, "toy", 9, {"lr": 0.1}, 2.0, 2.5, 100), budget=200)
+    return Row.of_search(
+        result, Place("m", 3, 4, 9, Beginning("toy", {"lr": 0.1}, 100, 0, 2.0, 2.5)), budget=200
+    )
 
 
 def test_a_search_becomes_the_row_of_its_chosen_trial_at_the_cost_of_all() -> None:
@@ -98,7 +100,7 @@ def test_a_searchs_row_survives_json_with_its_infinite_losses() -> None:
 
 
 def test_what_a_job_crashed_at_before_its_last_phase_is_no_loss_of_the_job() -> None:
-    place = Place("m", 3, 4, "toy", 9, {}, 2.0, 2.5, job_budget=100, last_phase=60)
+    place = Place("m", 3, 4, 9, Beginning("toy", {}, 100, 60, 2.0, 2.5))
     records = (make_record(0, 30, 0.1), make_record(1, 60, 0.05))
     early = Row.of(episode(val_loss=0.05, records=records, crashed=True), place)
     assert (early.val_loss, early.start_val_loss) == (2.0, 2.0)

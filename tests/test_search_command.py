@@ -12,8 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +19,18 @@ import pytest
 from sklearn.datasets import load_wine
 
 from rl_tuner.applying import prepare
-from rl_tuner.cli import main
 from rl_tuner.commands.data_options import as_arguments
 from rl_tuner.errors import ConfigError
 from rl_tuner.user_jobs import ApplyConfig, build_job
+from tests.command_lines import Run, runner
 
 COMMAND = [sys.executable, "-c", "from rl_tuner.cli import main; main()"]
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process."""
-
-    def call(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["rl-tuner", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return Outcome(int(stop.value.code or 0), captured.out, captured.err)
-
-    return call
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from rl_tuner import ConfigError, static_setting
 from rl_tuner.envs import JobSpec
 from rl_tuner.envs.families import SANE_LR
-from rl_tuner.static_setting import BATCH_SIZE, GRID, WORST, StaticSetting, choose_static, log_losses
+from rl_tuner.static_setting import BATCH_SIZE, GRID, WORST, StaticSetting, capped_log_losses, choose_static
 from rl_tuner.trials import Trial
 from tests.comparing import add_suite, make_record
 from tests.tiny import TINY
@@ -31,7 +31,7 @@ def test_what_a_job_fixes_or_lacks_stays_so() -> None:
 
 
 def test_a_crash_counts_as_much_worse_than_the_best_but_not_infinitely() -> None:
-    logs = log_losses([[1.0, np.inf, 2.0], [np.e, np.e**2, 0.0]])
+    logs = capped_log_losses([[1.0, np.inf, 2.0], [np.e, np.e**2, 0.0]])
     np.testing.assert_allclose(logs[0], [0.0, WORST, np.log(2)])
     assert logs[1].max() == pytest.approx(logs[1].min() + WORST)
 

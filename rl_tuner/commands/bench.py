@@ -16,7 +16,7 @@ from rl_tuner.commands.bench_tables import (
     print_train,
     print_ways,
 )
-from rl_tuner.commands.console import Json, Seed, interruptible, make_console, print_json, progress
+from rl_tuner.commands.console import Json, Seed, interruptible, listed, make_console, print_json, progress
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def engine(
         if not as_json:
             print_ways(mixed, console)
         return _finish(mixed, [], console, as_json)
-    names = tuple(_parts(models)) or tuple(CASES)
+    names = tuple(listed(models)) or tuple(CASES)
     counts = _numbers("--jobs", jobs) or bench_engine.JOBS
     runs = len(names) * (1 + len(counts) * len(engine_ways(compiled))) * (repeats + 1)
     with _counted(console, "bench engine", runs, "runs") as tick:
@@ -159,7 +159,7 @@ def families(
     from rl_tuner import bench_families
 
     console = make_console(as_json)
-    names = tuple(_parts(only))
+    names = tuple(listed(only))
     if sampling:
         if names:
             raise ConfigError(f"--sampling draws from all families: leave out --only {only}")
@@ -198,24 +198,13 @@ def accuracy(
 @contextmanager
 def _counted(console: Console, what: str, total: int, unit: str) -> Iterator[Callable[[], None]]:
     """A progress display, and what to call at each step; Ctrl-C ends the command."""
-    done = 0
     with interruptible(console), progress(console, what, total, unit) as shown:
-
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            shown.update(done)
-
-        yield tick
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+        yield shown.advance
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in _parts(text))
+        return tuple(int(part) for part in listed(text))
     except ValueError:
         raise ConfigError(f"{option} must be whole numbers separated by commas, got {text!r}") from None
 

@@ -12,7 +12,7 @@ import typer
 
 from rl_tuner.commands.compare_outputs import Asked, write_outputs
 from rl_tuner.commands.compare_table import show_table
-from rl_tuner.commands.console import Json, Seed, interruptible, make_console, print_json, progress
+from rl_tuner.commands.console import Json, Seed, interruptible, listed, make_console, print_json, progress
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
 
     torch.set_num_threads(1)  # the fastest for networks of this size, and the same numbers everywhere
     console = make_console(as_json)
-    names = [*(methods or ()), *(name.strip() for name in more.split(",") if name.strip())]
+    names = [*(methods or ()), *listed(more)]
     settings = {"suite": suite, "split": split, "unseen": unseen, "jobs": jobs, "seeds": seeds, "seed": seed}
     identities = _check(names, settings, controls)
     if workers is not None:

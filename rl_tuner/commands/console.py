@@ -125,3 +125,8 @@ def columns(lines: Mapping[str, str], indent: int = 2) -> Table:
     for name, line in lines.items():
         table.add_row("", escape(name), escape(line))
     return table
+
+
+def listed(text: str) -> list[str]:
+    """What stands between the commas of an option, without empty parts."""
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rl_tuner.commands.console import listed
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def units(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
+        return tuple(int(part) for part in listed(text))
     except ValueError:
         raise ConfigError(f"--hidden must be whole numbers like 64,32, got {text!r}") from None
 

@@ -12,7 +12,16 @@ import typer
 
 from rl_tuner.commands import data_options as options
 from rl_tuner.commands.apply import way_in_words
-from rl_tuner.commands.console import Json, Progress, Seed, interruptible, make_console, print_json, progress
+from rl_tuner.commands.console import (
+    Json,
+    Progress,
+    Seed,
+    interruptible,
+    listed,
+    make_console,
+    print_json,
+    progress,
+)
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -106,10 +115,10 @@ def search(  # noqa: PLR0913 (each one an option of the command)
 
     torch.set_num_threads(1)  # the fastest for networks of this size, and the same numbers everywhere
     console = make_console(as_json)
-    chosen = _names(hyperparameters) or None
+    chosen = tuple(listed(hyperparameters)) or None
     if hyperparameters and chosen is None:
         raise ConfigError(f"--hyperparameters must be names such as lr,dropout, got {hyperparameters!r}")
-    config = SearchConfig(sampler, trials, shared, chosen, _names(schedules), schedule_options)
+    config = SearchConfig(sampler, trials, shared, chosen, tuple(listed(schedules)), schedule_options)
     asked = ApplyConfig(
         data or "", target, model=model, hidden=options.units(hidden), optimizer=optimizer, epochs=epochs,
         impute=impute, task=task, seed=seed, header=header, encode=encode, labels=labels,
@@ -126,10 +135,6 @@ def search(  # noqa: PLR0913 (each one an option of the command)
         print_json(results)
     else:
         _report(results, run.config, console)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _problem(

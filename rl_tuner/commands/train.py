@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rl_tuner.commands.console import Json, Seed, interruptible, make_console, print_json, progress
+from rl_tuner.commands.console import Json, Seed, interruptible, listed, make_console, print_json, progress
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def train(  # noqa: PLR0913 (each one an option of the command)
         "steps": steps,
         "actions": actions,
         "reward": reward,
-        "hyperparameters": [name.strip() for name in hyperparameters.split(",") if name.strip()],
+        "hyperparameters": listed(hyperparameters),
         "decisions": decisions,
         "intervals": intervals,
         "rails": rails,
