@@ -9,7 +9,7 @@ TABLE_STEPS ?= 10000
 # One thread a process: networks this small only get slower on more.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test install default-policy base-weights clean
+.PHONY: demo test install base-weights clean
 
 install: $(STAMP)
 
@@ -37,10 +37,22 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n auto -m "not slow" --cov --cov-report=term --cov-fail-under=90
 	$(BIN)/python -m pytest -n auto -m slow
 
-# The policy that ships as "default"; about a quarter of an hour on one core.
-default-policy: $(STAMP)
-	$(BIN)/rl-tuner train --agent ppo --num-envs 1 --suite quick --steps 100000 --seed 0 --eval-jobs 60 --out runs/default-policy
-	cp runs/default-policy/policy.safetensors rl_tuner/policies/default.safetensors
+# The policies that come along, each learned again by one command; `make -j2 reproduce-policies` takes some
+# three quarters of an hour on two cores, `make reproduce-q-table` one of them.
+LEARN_default := --agent grpo --steps 220000
+LEARN_lr-only := --agent grpo --steps 80000 --hyperparameters lr
+LEARN_no-validation := --agent grpo --steps 80000 --without validation,best
+LEARN_q-table := --agent q-learning --steps 40000 --num-envs 128 --group-size 16 --reward best_improvement
+LEARN_sarsa := --agent sarsa --steps 40000 --num-envs 128 --group-size 16 --reward best_improvement
+REPRODUCED := runs/policies-$(shell date +%Y%m%d-%H%M%S)
+REPRODUCE := reproduce-default reproduce-lr-only reproduce-no-validation reproduce-q-table reproduce-sarsa
+.PHONY: reproduce-policies $(REPRODUCE)
+
+reproduce-policies: $(REPRODUCE)
+
+$(REPRODUCE): reproduce-%: $(STAMP)
+	$(BIN)/rl-tuner train --suite standard --seed 0 --eval-jobs 60 $(LEARN_$*) --out $(REPRODUCED)/$*
+	cp $(REPRODUCED)/$*/policy.safetensors rl_tuner/policies/$*.safetensors
 
 # The weights that the fine-tuning family starts from; about a quarter of a minute.
 base-weights: $(STAMP)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import fields
 from typing import Any, Self, cast
 
 import gymnasium as gym
+import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
-from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv
 
-from rl_tuner.agents.agent import Agent, Callback, TuningSpaces, changing_wrappers
+from rl_tuner.agents.agent import Agent, Callback, TuningSpaces
+from rl_tuner.agents.feature_selection import FeatureSelection
+from rl_tuner.agents.ppo_envs import SelectedColumns, tuning_spaces, vectorized
 from rl_tuner.agents.ppo_monitor import EpisodeMonitor
-from rl_tuner.agents.ppo_settings import minibatch_size, rollout_settings
+from rl_tuner.agents.ppo_settings import PPOSettings
 from rl_tuner.agents.private_rng import PrivateRNG
-from rl_tuner.agents.vec_adapter import VecAdapter
+from rl_tuner.agents.tuning_ppo import build_ppo
 from rl_tuner.config import require_range
 from rl_tuner.errors import ConfigError
 from rl_tuner.policies import MLPPolicy
@@ -33,11 +33,18 @@ class PPOAgent(Agent):
     20 decisions whose returns differ more between jobs than between actions. Global random state is as it
     was after each call.
 
+    With ``advantages="group"`` there is no critic. Environments side by side run the same jobs (same data,
+    initial weights, batch order), and a decision's advantage is its return-to-go against the mean of its
+    group's, in units of the job's scale: see `rl_tuner.agents.group_buffer.group_advantages`. A group whose
+    members do not end together starts a new job before the next rollout; what was under way is dropped.
+
     Args:
         env: A Gymnasium environment, a Gymnasium vector environment that resets in the same step (see
             `VecAdapter`), or a Stable-Baselines3 `VecEnv`; observations a Box of shape (F,), actions Box,
             Discrete or MultiDiscrete.
         learning_rate: Of Adam, > 0.
+        learning_rate_end: The learning rate goes to this, >= 0, on a line over the steps of `fit`: at an
+            update it is as far as the share of the steps done by then. None for a constant one.
         n_steps: Steps of each environment between two updates, >= 2; None for `rollout_settings`'.
         batch_size: Of the minibatches, >= 2; must divide n_steps times the number of environments. None for
             as many minibatches as in `rollout_settings`, or else the nearest larger number that divides.
@@ -46,12 +53,23 @@ class PPOAgent(Agent):
         gae_lambda: λ of generalized advantage estimation, in [0, 1].
         clip_range: Clipping of the probability ratio, > 0.
         ent_coef: Weight of the entropy bonus, >= 0.
+        ent_coef_end: The weight of the entropy bonus goes to this, as the learning rate does to its end.
         hidden: Units of the hidden layers (tanh), of actor and critic each.
         log_std_init: Log standard deviation of a Box action at the start.
+        advantages: "gae", generalized advantage estimation with a learned value function, or "group".
+        group_size: With "group": so many environments side by side are compared, >= 2. None for the
+            environment's own `group_size`, which this must divide.
+        advantage_clip: With "group": advantages are clipped to ± this, > 0.
+        memory: The networks read so many of the last observations, >= 1, the oldest first, zeros before the
+            episode's start (`VecFrameStack`); so does the policy.
+        privileged: The value network also reads what the environment's method ``privileged()`` tells of the
+            jobs; neither the actor nor the policy file does. See `rl_tuner.agents.privileged`.
+        features: Names of those that actor and value network read, and so the policy; None for all.
         seed: Of weights, exploration and episodes.
 
     Raises:
-        ConfigError: An argument is out of range, or a space is of another kind.
+        ConfigError: An argument is out of range, a space is of another kind, or the environment has no
+            groups, no privileged facts or no features of those names where they are wanted.
     """
 
     name = "ppo"
@@ -61,6 +79,7 @@ class PPOAgent(Agent):
         env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv,
         *,
         learning_rate: float = 1e-3,
+        learning_rate_end: float | None = None,
         n_steps: int | None = None,
         batch_size: int | None = None,
         n_epochs: int | None = None,
@@ -68,43 +87,46 @@ class PPOAgent(Agent):
         gae_lambda: float = 0.95,
         clip_range: float = 0.2,
         ent_coef: float = 0.0,
+        ent_coef_end: float | None = None,
         hidden: Sequence[int] = (64, 64),
         log_std_init: float = -1.0,
+        advantages: str = "gae",
+        group_size: int | None = None,
+        advantage_clip: float = 3.0,
+        memory: int = 1,
+        privileged: bool = False,
+        features: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
-        venv = _vectorized(env)
-        super().__init__(_tuning_spaces(venv), seed)
-        suited = rollout_settings(venv.num_envs)
-        n_steps = suited.n_steps if n_steps is None else n_steps
-        n_epochs = suited.n_epochs if n_epochs is None else n_epochs
-        require_range("learning_rate", learning_rate, 0, above=True)
-        require_range("n_epochs", n_epochs, 1)
-        require_range("gamma", gamma, 0, 1)
-        require_range("gae_lambda", gae_lambda, 0, 1)
-        require_range("clip_range", clip_range, 0, above=True)
-        require_range("ent_coef", ent_coef, 0)
-        _check(venv, n_steps)
-        batch_size = minibatch_size(batch_size, n_steps, venv.num_envs, suited.minibatches)
+        venv = vectorized(env)
+        super().__init__(tuning_spaces(venv), seed)
+        self.settings = PPOSettings(
+            learning_rate=learning_rate,
+            learning_rate_end=learning_rate_end,
+            n_steps=n_steps,
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            clip_range=clip_range,
+            ent_coef=ent_coef,
+            ent_coef_end=ent_coef_end,
+            hidden=tuple(hidden),
+            log_std_init=log_std_init,
+            advantages=advantages,
+            group_size=group_size,
+            advantage_clip=advantage_clip,
+            memory=memory,
+            privileged=privileged,
+        )
+        decisions = self.tuning.config.decisions if self.tuning else None
+        self._read = FeatureSelection(self.tuning, features)
+        self._width = int(venv.observation_space.shape[0])  # type: ignore[index]
+        if self._read.names is not None:
+            venv = SelectedColumns(venv, self._read)
         self._rng = PrivateRNG(self._episode_seed(0))
         with self._rng:
-            self.model = PPO(
-                "MlpPolicy",
-                venv,
-                learning_rate=learning_rate,
-                n_steps=n_steps,
-                batch_size=batch_size,
-                n_epochs=n_epochs,
-                gamma=gamma,
-                gae_lambda=gae_lambda,
-                clip_range=clip_range,
-                ent_coef=ent_coef,
-                policy_kwargs={
-                    "net_arch": list(hidden),
-                    "log_std_init": log_std_init,
-                    "optimizer_kwargs": {"eps": 1e-5, "fused": True},  # a third quicker; eps as by default
-                },
-                device="cpu",
-            )
+            self.model = build_ppo(venv, self.settings, decisions)
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         self._checkpoint = self._capture(0, self._rng.get_state())
 
@@ -129,8 +151,25 @@ class PPOAgent(Agent):
         return self
 
     def act(self, observation: NDArray[Any] | int) -> Any:
-        """The mean, or likeliest, action; clipped to the action space."""
-        return self.model.predict(observation, deterministic=True)[0]  # type: ignore[arg-type]
+        """The mean, or likeliest, action; clipped to the action space.
+
+        Args:
+            observation: The environment's, with all of its features. With a memory the last `memory`
+                ones, oldest first, with zeros before the episode's start: shape (memory * F,).
+
+        Raises:
+            ConfigError: It has another shape.
+        """
+        seen = np.asarray(observation, dtype=np.float32)
+        memory = self.settings.memory
+        if seen.shape[-1:] != (memory * self._width,):
+            raise ConfigError(
+                f"act() reads {memory} observations in one, shape ({memory * self._width},), got {seen.shape}"
+            )
+        read = self._read.of(seen, memory)
+        unknown = self.model.observation_space.shape[0] - read.shape[-1]  # type: ignore[index]
+        padded = np.concatenate([read, np.zeros((*read.shape[:-1], unknown), np.float32)], axis=-1)
+        return self.model.predict(padded, deterministic=True)[0]
 
     def get_state(self) -> dict[str, Any]:
         """See `Agent.get_state`; the state after the last update, also from within a callback."""
@@ -139,6 +178,7 @@ class PPOAgent(Agent):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """See `Agent.set_state`. Learning goes on with new episodes."""
         self._check_state(state)
+        self._read.require_same(state)
         try:
             self.model.policy.load_state_dict(state["policy"])
         except RuntimeError as error:
@@ -155,6 +195,7 @@ class PPOAgent(Agent):
         assert venv is not None  # noqa: S101 (for the type checker: the constructor set it)
         venv.seed(self._episode_seed(1 + self.steps))
         self.model.set_env(venv)
+        self.model.rollout_buffer.reset()
 
     def _updated(self, episodes: int) -> None:
         """Keeps what was learned up to here."""
@@ -169,6 +210,7 @@ class PPOAgent(Agent):
             "policy": deepcopy(dict(self.model.policy.state_dict())),
             "optimizer": deepcopy(self.model.policy.optimizer.state_dict()),
             "rng": rng,
+            "features": self._read.state,
         }
 
     def _learned(self, tuning: TuningSpaces, provenance: Mapping[str, Any]) -> MLPPolicy:
@@ -177,37 +219,12 @@ class PPOAgent(Agent):
         linear.append(cast("torch.nn.Linear", policy.action_net))
         layers = [(m.weight.detach().clone(), m.bias.detach().clone()) for m in linear]
         return MLPPolicy(
-            tuning.space, tuning.actions.kind, tuning.config, tuning.feature_names, provenance, layers, "tanh"
+            tuning.space,
+            tuning.actions.kind,
+            tuning.config,
+            self._read.names or tuning.feature_names,
+            provenance,
+            layers,
+            "tanh",
+            memory=self.settings.memory,
         )
-
-
-def _vectorized(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv) -> VecEnv:
-    if isinstance(env, VecEnv):
-        return env
-    if isinstance(env, VectorEnv):
-        return VecAdapter(env)
-    return DummyVecEnv([lambda: env])
-
-
-def _tuning_spaces(venv: VecEnv) -> TuningSpaces | None:
-    if isinstance(venv, VecNormalize | VecFrameStack):
-        return None
-    try:
-        if any(any(venv.env_is_wrapped(wrapper)) for wrapper in changing_wrappers()):
-            return None
-    except NotImplementedError:  # nobody can tell what stands before them
-        return None
-    names = [f.name for f in fields(TuningSpaces)]
-    if not all(venv.has_attr(name) for name in names):
-        return None
-    return TuningSpaces(*(venv.get_attr(name, [0])[0] for name in names))
-
-
-def _check(venv: VecEnv, n_steps: int) -> None:
-    """Raises a `ConfigError` where Stable-Baselines3 would only warn, or fail later."""
-    box, actions = venv.observation_space, venv.action_space
-    if not isinstance(box, spaces.Box) or len(box.shape) != 1:
-        raise ConfigError(f"PPOAgent needs Box observations of shape (F,), got {box}")
-    if not isinstance(actions, spaces.Box | spaces.Discrete | spaces.MultiDiscrete):
-        raise ConfigError(f"PPOAgent needs Box, Discrete or MultiDiscrete actions, got {actions}")
-    require_range("n_steps", n_steps, 2)

@@ -36,6 +36,8 @@ class EpisodeMonitor(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._on_update(self.episodes)
+        fresh = self.model._last_episode_starts  # some were dropped to start together
+        self._returns[fresh], self._lengths[fresh] = 0.0, 0
 
     def _on_step(self) -> bool:
         self._returns += self.locals["rewards"]

@@ -46,15 +46,17 @@ class VecAdapter(VecEnv):
         super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
 
     def reset(self) -> VecEnvObs:
-        """Resets all; seeds and options given before are used once."""
+        """Resets all, or those of the option ``reset_mask``; seeds and options given before are used once."""
         options = self._options[0]
         if any(other != options for other in self._options):
             raise ConfigError("the environments of a vector environment share the options of reset()")
+        begun = np.flatnonzero(options.get("reset_mask", np.ones(self.num_envs, np.bool_))).tolist()
         observations, infos = self.venv.reset(seed=self._seeds[0], options=options or None)
         self._reset_seeds()
         self._reset_options()
-        self.reset_infos = [{} for _ in range(self.num_envs)]
-        _fill(dict(enumerate(self.reset_infos)), infos)
+        for i in begun:
+            self.reset_infos[i] = {}
+        _fill({i: self.reset_infos[i] for i in begun}, infos)
         return deepcopy(observations)  # type: ignore[no-any-return]
 
     def step_async(self, actions: NDArray[Any]) -> None:

@@ -14,7 +14,8 @@ Where jobs come from:
 One job: `tuning_env` on `engine`, the plain PyTorch loop; `tuning_free` (`hypergradient`): optimizers that
 need no tuning in place of the job's own. Many jobs, from the outside in:
 
-- `vector_env` → `slots`, `slot_rngs`, `vector_info`: episodes side by side;
+- `parallel_env` (`env_parts`, in processes) → `vector_env` (`vector_requests`, `vector_info`) → `slots`,
+  `slot_rngs`, `privileged_facts` (what only a critic sees);
 - `batched_engine` → `allocation`, `seats`: which job trains where, on `engine` if it cannot be batched;
 - `group`: the jobs of one architecture, in `rows` of weights and optimizer state, samples in an `arena`;
 - `rounds` after a `plan`, or `uniform` (`ticks`, `block`, `programs`, `compiling`): the inner loop;
@@ -27,6 +28,7 @@ import gymnasium as gym
 from rl_tuner.envs.families import JobFamily
 from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.jobs import Phase, TrainingJob
+from rl_tuner.envs.parallel_env import ParallelTuningEnv
 from rl_tuner.envs.suites import Mixture, Suite, load_suite
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.envs.vector_env import VectorTuningEnv
@@ -35,6 +37,7 @@ __all__ = [
     "JobFamily",
     "JobSpec",
     "Mixture",
+    "ParallelTuningEnv",
     "Phase",
     "Suite",
     "TrainingJob",

@@ -29,8 +29,11 @@ MOST_WEIGHTS = 320_000
 """Parameters of all jobs in one program on a CPU: more leave its caches (measured on the bench's models)."""
 LEAST_JOBS = 8
 """Jobs that a program may hold however large they are: calls are shared at least."""
-EVALUATION_SAMPLES = 8192
-"""Samples evaluated in one pass, over all jobs: more would leave the processor's caches."""
+EVALUATION_SAMPLES, EVALUATION_NUMBERS = 8192, 1 << 19
+"""Samples evaluated in one pass over all jobs at most, and numbers of input: more leave the processor's
+caches."""
+TOKEN_NUMBERS = 32
+"""What a token counts for: it becomes a vector at once."""
 
 
 class Group:
@@ -99,7 +102,7 @@ class Group:
             leases: Their pools.
         """
         losses = np.empty(len(rows))
-        for part in _passes(np.array([len(lease) for lease in leases])):
+        for part in _passes(np.array([len(lease) for lease in leases]), self._evaluated):
             losses[part] = self._mean_losses([rows[i] for i in part], [leases[i] for i in part])
         return losses
 
@@ -111,12 +114,21 @@ class Group:
         weights = torch.from_numpy(filled / filled.sum(1, keepdims=True)).to(views[0])
         index = torch.from_numpy(places).to(self._device)
         total = torch.zeros(len(rows), dtype=torch.float64, device=self._device)
-        step = max(1, EVALUATION_SAMPLES // len(rows))
+        step = max(1, self._evaluated // len(rows))
         for stretch, weight in zip(torch.split(index, step, 1), torch.split(weights, step, 1), strict=True):
             inputs, targets = self.arena.gather(stretch.contiguous())
             total += self.loss(self.model.forward(views, inputs, None), targets, weight)[0]
         losses: Floats = total.cpu().numpy()
         return losses
+
+    @property
+    def _evaluated(self) -> int:
+        """Samples that one pass evaluates."""
+        if self._device.type != "cpu":
+            return EVALUATION_SAMPLES
+        inputs = self.arena.inputs
+        numbers = inputs.shape[1:].numel() * (1 if inputs.is_floating_point() else TOKEN_NUMBERS)
+        return max(1, min(EVALUATION_SAMPLES, EVALUATION_NUMBERS // max(1, numbers)))
 
     def module(self, row: int) -> nn.Module:
         """A copy of a row's network, on the group's device."""
@@ -126,12 +138,12 @@ class Group:
         return module
 
 
-def _passes(lengths: Ints) -> Iterator[Ints]:
+def _passes(lengths: Ints, samples: int) -> Iterator[Ints]:
     """Which pools to evaluate together: as many as fit one pass, none less than half as long as another."""
     order = np.argsort(-lengths, kind="stable")
     while len(order):
         longest = lengths[order[0]]
-        many = max(1, EVALUATION_SAMPLES // int(longest))
+        many = max(1, samples // int(longest))
         many = int((2 * lengths[order[:many]] >= longest).sum())
         yield order[:many]
         order = order[many:]

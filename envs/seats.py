@@ -59,6 +59,11 @@ class BatchedSeat:
         kind = int(self.group.rows.kinds[self.row])
         return Work(self.row, kind, size, last, indices + self.train.start)
 
+    @property
+    def parameters(self) -> int:
+        """Number of the network's weights."""
+        return self.group.model.width
+
     def release(self) -> None:
         """Gives row and samples back."""
         self.group.rows.release(self.row)
@@ -157,6 +162,11 @@ class ReferenceSeat:
     def sampler(self) -> TunedBatchSampler:
         """Draws its batches."""
         return self.engine.sampler
+
+    @property
+    def parameters(self) -> int:
+        """Number of the network's weights."""
+        return sum(weights.numel() for weights in self.engine.model.parameters())
 
     def release(self) -> None:
         """Nothing is shared."""

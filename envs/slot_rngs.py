@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from rl_tuner.errors import ConfigError
 from rl_tuner.seeding import Streams
 
+Seeds = int | Sequence[int | None] | NDArray[np.integer[Any]] | None
+"""Of many slots: the first one's, one for each, or none."""
+
 
 class SlotRngs:
     """A generator for each slot; those of a group give the same numbers in the same order.
@@ -28,9 +31,7 @@ class SlotRngs:
     def __getitem__(self, slot: int) -> np.random.Generator:
         return self._rngs[slot]
 
-    def seed(
-        self, seed: int | Sequence[int | None] | NDArray[np.integer[Any]] | None, mask: NDArray[np.bool_]
-    ) -> None:
+    def seed(self, seed: Seeds, mask: NDArray[np.bool_]) -> None:
         """Seeds the masked slots as `gymnasium.Env.reset` seeds an environment.
 
         Args:
@@ -42,7 +43,7 @@ class SlotRngs:
         Raises:
             ConfigError: A seed is no integer >= 0, or there are not as many as slots; nothing was changed.
         """
-        seeds = self._seeds(seed)
+        seeds = slot_seeds(seed, self.num, self.group_size)
         first_time = not self._rngs
         rngs = list(self._rngs) or [np.random.default_rng(0)] * self.num
         for slot in np.flatnonzero(mask | first_time).tolist():
@@ -53,16 +54,6 @@ class SlotRngs:
                 rngs[slot] = _in_state(rngs[leader].bit_generator.state)
         self._rngs = rngs
 
-    def _seeds(self, seed: int | Sequence[int | None] | NDArray[np.integer[Any]] | None) -> list[int | None]:
-        """A seed for each slot, or None."""
-        if seed is None:
-            return [None] * self.num
-        if isinstance(seed, Sequence | np.ndarray):
-            if len(seed) != self.num:
-                raise ConfigError(f"seeds of {self.num} slots are wanted, got {len(seed)}")
-            return [None if each is None else int(Streams(each).seed) for each in seed]
-        return [int(Streams(seed).seed) + slot // self.group_size for slot in range(self.num)]
-
     def get_state(self) -> list[dict[str, Any]]:
         """Where each generator is; `set_state` continues from it."""
         return [dict(rng.bit_generator.state) for rng in self._rngs]
@@ -70,6 +61,21 @@ class SlotRngs:
     def set_state(self, state: Sequence[dict[str, Any]]) -> None:
         """Continues from a state that `get_state` gave."""
         self._rngs = [_in_state(saved) for saved in state]
+
+
+def slot_seeds(seed: Seeds, num: int, group_size: int = 1) -> list[int | None]:
+    """A seed for each slot, or None; see `SlotRngs.seed`.
+
+    Raises:
+        ConfigError: A seed is no integer >= 0, or there are not as many as slots.
+    """
+    if seed is None:
+        return [None] * num
+    if isinstance(seed, Sequence | np.ndarray):
+        if len(seed) != num:
+            raise ConfigError(f"seeds of {num} slots are wanted, got {len(seed)}")
+        return [None if each is None else int(Streams(each).seed) for each in seed]
+    return [int(Streams(seed).seed) + slot // group_size for slot in range(num)]
 
 
 def _in_state(state: Any) -> np.random.Generator:

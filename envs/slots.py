@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rl_tuner.courses import Courses, Outcomes
 from rl_tuner.envs.batched_engine import BatchedEngine
 from rl_tuner.envs.phases import EpisodePhase
+from rl_tuner.envs.privileged_facts import PRIVILEGED_NAMES, privileged_facts
 from rl_tuner.envs.seats import Seat
 from rl_tuner.envs.slot_rngs import SlotRngs
 from rl_tuner.envs.tuning_setup import Setup, Source
@@ -36,6 +37,9 @@ class Slots:
         engine: What trains the jobs.
         courses: Their decisions.
         rngs: What the episodes are drawn from.
+        facts: Of the job in each slot, that the policy does not see, float32 of shape (N, P); zeros before
+            there was one. See `rl_tuner.envs.privileged_facts`.
+        first: What errors call the first slot: not 0 where these are a part of others' slots.
         ready: Whether a job runs in every slot, and no step failed half-way.
     """
 
@@ -44,11 +48,12 @@ class Slots:
         num = len(engine)
         self.courses = Courses(setup.space, setup.actions, setup.config, num)
         self.rngs = SlotRngs(num, group_size)
-        self.ready = False
+        self.ready, self.first = False, 0
         self._sources: list[Source | None] = [None] * num
         self._phases: list[EpisodePhase | None] = [None] * num
         self._names = np.full(num, None, dtype=object)
         self._job_seeds = np.zeros(num, np.int64)
+        self.facts = np.zeros((num, len(PRIVILEGED_NAMES)), np.float32)
 
     def start(self, mask: Bools, job: Source | None = None) -> None:
         """Starts the next episode in each masked slot.
@@ -157,7 +162,7 @@ class Slots:
         self, slot: int, source: Source, streams: Streams, state: Mapping[str, Any] | None = None
     ) -> Seat:
         """Puts an episode's job into a slot, in the phase that a state tells of or the first one."""
-        with _naming(slot):
+        with _naming(self.first + slot):
             job = source.build()
             first = EpisodePhase.begin(job, streams)
             seat = self._seat(slot, first if state is None else first.resume(job, streams, state))
@@ -172,7 +177,7 @@ class Slots:
             if phase.last:
                 continue
             old.restore_best()
-            with _naming(slot):
+            with _naming(self.first + slot):
                 step = phase.after if over[slot] else phase.last_one
                 seat = self._seat(slot, step(old.module(), old.val_samples))
             if over[slot]:
@@ -187,6 +192,7 @@ class Slots:
         """Puts a phase's job into a slot."""
         seat = self.engine.start(slot, phase.job, phase.streams)
         self._phases[slot] = phase
+        self.facts[slot] = privileged_facts(seat, 1 + len(phase.first.then))
         return seat
 
     def _phase(self, slot: int) -> EpisodePhase:

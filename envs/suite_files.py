@@ -3,8 +3,10 @@
 A family says for each of ``datasets``, ``architectures``, ``optimizers`` and ``budget`` either what all
 splits draw from, or a table ``{train = …, validation = …, test = …}``. With ``held_out = "apart"`` (the
 default) the validation and test splits have a part for each of these that is so told apart, in which that one
-alone is new; with "together" all are new at once. ``[defaults]`` is what a family does not say itself. A
-value ``"none"`` among start values stands for a job that lacks the hyperparameter.
+alone is new; with "together" all are new at once. A family's ``weight`` may be told by split likewise: what
+is costly to learn on may be drawn rarely in the train split, and be judged in full. ``[defaults]`` is what a
+family does not say itself. A value ``"none"`` among start values stands for a job that lacks the
+hyperparameter.
 """
 
 from __future__ import annotations
@@ -111,6 +113,9 @@ def _family(family: Mapping[str, Any], split: str, unseen: tuple[str, ...], fold
             by_split = _by_split(family, key)
             if by_split:
                 options[key] = _plain(by_split[split if axis in unseen else "train"])
+        weights = _by_split(family, "weight")
+        if weights:
+            options["weight"] = weights.get(split, weights["train"])
         for key in ("start", "data"):
             options[key] = {k: _plain(v) for k, v in _table(f"{key!r}", family.get(key, {})).items()}
         _require_keys("a family", options, ("datasets", "architectures"))

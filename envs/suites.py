@@ -73,6 +73,24 @@ class Mixture:
             raise ConfigError(f"no part of the split has {what}")
         return Mixture(parts)
 
+    def weighted_as(self, other: Mixture) -> Mixture:
+        """The same parts, each family drawn as often as in another split.
+
+        A family that the other lacks keeps its weight.
+        """
+        theirs = {name: sum(p.weight for p in other.parts if p.name == name) for name in other._names}
+        mine = {name: sum(p.weight for p in self.parts if p.name == name) for name in self._names}
+        return Mixture(
+            tuple(
+                replace(part, weight=part.weight * theirs.get(part.name, mine[part.name]) / mine[part.name])
+                for part in self.parts
+            )
+        )
+
+    @property
+    def _names(self) -> set[str]:
+        return {part.name for part in self.parts}
+
 
 @dataclass(frozen=True, slots=True)
 class Suite:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -16,10 +15,13 @@ from rl_tuner.config import choose, require_counts
 from rl_tuner.courses import Outcomes
 from rl_tuner.envs.batched_engine import BatchedEngine
 from rl_tuner.envs.jobs import TrainingJob
+from rl_tuner.envs.privileged_facts import PRIVILEGED_NAMES
 from rl_tuner.envs.programs import STANDARD_SIZES, Uniform
+from rl_tuner.envs.slot_rngs import Seeds
 from rl_tuner.envs.slots import Slots
-from rl_tuner.envs.tuning_setup import Setup, options_for, require_job, require_same
+from rl_tuner.envs.tuning_setup import Setup, options_for, require_same
 from rl_tuner.envs.vector_info import with_final
+from rl_tuner.envs.vector_requests import asked_reset, require_running
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Record
 from rl_tuner.policy import Policy
@@ -125,6 +127,19 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
         """Names of an observation's entries, in order."""
         return self.features.names
 
+    @property
+    def privileged_names(self) -> tuple[str, ...]:
+        """Names of the privileged facts, in order."""
+        return PRIVILEGED_NAMES
+
+    def privileged(self) -> Observations:
+        """Facts of the jobs in the slots that no observation holds, for a critic: shape (num_envs, P).
+
+        Finite; zeros before the first reset. Those of a job that ended are gone when the slot's next one
+        starts. See `rl_tuner.envs.privileged_facts`.
+        """
+        return self._slots.facts.copy()
+
     def records(self, slot: int) -> tuple[Record, ...]:
         """The log of a slot's present episode, a line for each decision so far."""
         return self.courses.records(slot)
@@ -134,10 +149,7 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
         return self.courses.final_records(slot)
 
     def reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | NDArray[np.integer[Any]] | None = None,
-        options: dict[str, Any] | None = None,
+        self, *, seed: Seeds = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
         """Starts a job in every slot.
 
@@ -152,11 +164,7 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
             JobError, DatasetError: A slot's job cannot be built; all slots are to be reset again.
             gymnasium.error.ResetNeeded: Some slots were to be reset before all of them were.
         """
-        options = options or {}
-        for key in options:
-            choose("reset option", key, ("job", "reset_mask"))
-        job = require_job(options.get("job"))
-        mask = self._reset_mask(options.get("reset_mask"))
+        job, mask = asked_reset(options, self.num_envs, self._slots.ready)
         self._slots.rngs.seed(seed, mask)
         self._slots.start(mask, job)
         self._ended[mask] = False
@@ -177,11 +185,7 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
             JobError, DatasetError: A job cannot be trained, or a slot's next one not be built.
             gymnasium.error.ResetNeeded: Nothing was started, or (without autoreset) an episode is over.
         """
-        if not self._slots.ready:
-            raise gym.error.ResetNeeded("call reset() first: no jobs run, or a step of them failed")
-        if self._ended.any() and self.autoreset_mode == AutoresetMode.DISABLED:
-            slots = np.flatnonzero(self._ended).tolist()
-            raise gym.error.ResetNeeded(f"the jobs in slots {slots} are finished: reset them by reset_mask")
+        require_running(self._slots.ready, self._ended, self.autoreset_mode)
         outcome = self._slots.train(actions, ~self._ended)
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             observations, infos = self._show_and_restart(outcome)
@@ -228,7 +232,7 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
         Raises:
             JobError: No jobs are running.
         """
-        return {"settings": self._settings(), "ended": self._ended.copy(), "slots": self._slots.get_state()}
+        return {"settings": self.settings(), "ended": self._ended.copy(), "slots": self._slots.get_state()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continues from a state that `get_state` gave, on this or another environment, bit for bit.
@@ -236,24 +240,14 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
         Raises:
             ConfigError: The state is of an environment with other settings; nothing was changed.
         """
-        require_same(state["settings"], self._settings())
+        require_same(state["settings"], self.settings())
         self._slots.set_state(state["slots"])
         self._ended = state["ended"].copy()
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What a snapshot must share with the environment that continues from it."""
         own = {name: getattr(self, name) for name in ("num_envs", "group_size", "autoreset_mode")}
         return {**self._setup.settings(), **own}
-
-    def _reset_mask(self, mask: object) -> Bools:
-        if mask is None:
-            return np.ones(self.num_envs, np.bool_)
-        array = np.asarray(mask)
-        if array.shape != (self.num_envs,) or array.dtype != np.bool_ or not array.any():
-            raise ConfigError(f"reset_mask must be bools of shape ({self.num_envs},), one of them True")
-        if not self._slots.ready and not array.all():
-            raise gym.error.ResetNeeded("reset all slots before some of them")
-        return array
 
 
 def _mode(mode: str | AutoresetMode) -> AutoresetMode:

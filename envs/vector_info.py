@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,27 @@ def with_final(
         last[slot] = observations[slot]
     _add(infos, "final_obs", last, ended)
     _add(infos, "final_info", final, ended)
+    return infos
+
+
+def join_infos(parts: Sequence[Mapping[str, Any]], size: int) -> dict[str, Any]:
+    """Infos of as many slots each, one after the other.
+
+    Args:
+        parts: Infos of the same form; what only some of them hold is empty in the others' slots.
+        size: Number of slots in each part.
+    """
+    infos: dict[str, Any] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        columns = [part.get(name) for part in parts]
+        shown = next(column for column in columns if column is not None)
+        if isinstance(shown, Mapping):
+            infos[name] = join_infos([column or {} for column in columns], size)
+        else:
+            empty = np.zeros((size, *shown.shape[1:]), shown.dtype)
+            if shown.dtype == object:
+                empty[:] = None
+            infos[name] = np.concatenate([empty if column is None else column for column in columns])
     return infos
 
 

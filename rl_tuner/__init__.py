@@ -8,20 +8,23 @@ Where the rest lies, from the ground up:
 - `space`, `actions`, `features`, `history`, `rewards`, `rails`, `intervals`: the vocabulary; `course` is what
   happens from decision to decision (`courses`, `course_table`, `course_log`: many side by side);
 - `trainee`, `sampling`, `meter`, `optimizer_modes`: a live model and optimizer under tuning;
-- `policy` → `policies` (learned; `binning`), `schedule` → `torch_schedules`, `schedules`; `policy_file`;
+- `policy` → `policies` (learned; `binning`, `frame_stack`), `schedule` → `torch_schedules`, `schedules`;
+  `policy_file`;
 - `tuner`: a policy on anybody's loop. `applying` (`user_jobs`, `user_code`, `model_file`): on a user's data;
-- `rollout`: one episode. `trials`: static settings, many side by side;
+- `rollout`: one episode; `side_by_side`: many, the fast twin. `trials`: static settings, many side by side;
 - a search: `searches` (its words), `settings`, `search_dimensions`, `samplers`, `optuna_samplers` →
   `searching` (`search_studies`, `study_ledger`, `job_budgets`); a population: `population`, `members`,
   `exploring`; as a run of its own: `studies`, `study_storage`, `study_results`, `study_figures`;
-- a comparison: `methods`, `controls` (`habits`), `static_setting` → `comparison` (`workers`) → `results`,
+- a comparison: `methods`, `controls` (`habits`), `static_setting` → `comparison` (`chunks`) → `results`,
   `row_store`;
 - its statistics: `statistics`, `aggregates`, `scores`, `anytime`, `equivalents` → `analysis`;
 - its report: `report_page`, `report_*`, `figures`, `figure_axes`, `dot_intervals`, `inline_svg`, `reports`;
   `tracking` (TensorBoard) and `plotting` (one run);
-- learning: `learning`, `judging`, `agent_kinds`, `checkpoint`, `episode_logs`; policies in words: `describe`,
-  `wording`;
-- figures of speed and of jobs: `benches`, `bench_*`, `timing`, `base_weights`;
+- learning: `learning_config` → `learning`, `judging`, `agent_kinds`, `checkpoint`, `episode_logs`; policies
+  in words: `model_card`, `describe`, `wording`;
+- figures of speed and of jobs: `benches`, `bench_*`, `timing`, `base_weights`; of learning: `bench_policy`
+  (`opponent`), `ablations` (`variants`), on jobs `held_out`;
+- `workers`, `remote`: other processes, for tasks and for objects that stay;
 - `commands`, `cli`: what a shell sees; `config`, `errors`, `files`, `runs`, `seeding`, `columns`: for all.
 """
 

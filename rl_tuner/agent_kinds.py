@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
 class AgentKind(NamedTuple):
@@ -13,6 +15,10 @@ class AgentKind(NamedTuple):
         actions: The kinds of actions it can learn, its default first.
         num_envs: Jobs that it learns from side by side unless told otherwise.
         steps: Decisions that it learns from unless told otherwise.
+        group_size: So many of those jobs are the same one; divides `num_envs`.
+        reward: What it is paid unless told otherwise: a name of `rl_tuner.rewards.REWARDS`.
+        network: Whether what it learns is a network, which can read several decisions, or fewer features.
+        options: What else its class is given.
         description: One line for `rl-tuner list`.
     """
 
@@ -20,8 +26,25 @@ class AgentKind(NamedTuple):
     actions: tuple[str, ...]
     num_envs: int
     steps: int
+    group_size: int
+    reward: str
+    network: bool
+    options: Mapping[str, Any]
     description: str
 
+
+RECIPE: Mapping[str, Any] = MappingProxyType(
+    {
+        "advantages": "group",
+        "learning_rate": 1e-3,
+        "learning_rate_end": 1e-4,
+        "n_epochs": 6,
+        "ent_coef": 0.003,
+        "ent_coef_end": 0.0,
+        "log_std_init": -0.7,
+    }
+)
+"""How "grpo" learns: what the networks that come along were learned with (see benchmarks/README.md)."""
 
 AGENTS: dict[str, AgentKind] = {
     "ppo": AgentKind(
@@ -29,13 +52,43 @@ AGENTS: dict[str, AgentKind] = {
         actions=("continuous", "discrete", "anchored"),
         num_envs=128,
         steps=100_000,
+        group_size=1,
+        reward="log_improvement",
+        network=True,
+        options={},
         description="proximal policy optimization on a small network",
+    ),
+    "grpo": AgentKind(
+        cls="PPOAgent",
+        actions=("continuous", "discrete", "anchored"),
+        num_envs=256,
+        steps=150_000,
+        group_size=16,
+        reward="best_improvement",
+        network=True,
+        options=RECIPE,
+        description="PPO without a critic: advantages against other runs of the same job",
+    ),
+    "es": AgentKind(
+        cls="EvolutionStrategy",
+        actions=("continuous", "discrete", "anchored"),
+        num_envs=128,
+        steps=100_000,
+        group_size=16,
+        reward="log_improvement",
+        network=True,
+        options={},
+        description="evolution strategy on the weights of a small network",
     ),
     "q-learning": AgentKind(
         cls="QLearning",
         actions=("discrete",),
         num_envs=1,
         steps=10_000,
+        group_size=1,
+        reward="log_improvement",
+        network=False,
+        options={},
         description="tabular Q-learning, a table for each hyperparameter",
     ),
     "sarsa": AgentKind(
@@ -43,6 +96,10 @@ AGENTS: dict[str, AgentKind] = {
         actions=("discrete",),
         num_envs=1,
         steps=10_000,
+        group_size=1,
+        reward="log_improvement",
+        network=False,
+        options={},
         description="tabular SARSA: learns the value of what it does, on-policy",
     ),
 }

@@ -20,7 +20,8 @@ from rl_tuner.envs.group import Group
 from rl_tuner.envs.slots import Slots
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.envs.vector_env import VectorTuningEnv
-from rl_tuner.learning import Learner, LearningConfig
+from rl_tuner.learning import Learner
+from rl_tuner.learning_config import LearningConfig
 from rl_tuner.runs import RunDirectory
 from rl_tuner.timing import Method, Stopwatch, one_thread, replaced
 from rl_tuner.tracking import Tracker

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from rl_tuner.chunks import run_chunk, split_work
 from rl_tuner.config import choose, require_range
 from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.suites import AXES, load_suite
@@ -191,7 +192,7 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
     on_row: Callable[[Row], object] | None = None,
     done_rows: Collection[Row] = (),
 ) -> Comparison:
-    """Runs every method on every job with every seed.
+    """Runs every method on every job with every seed, in chunks (see `rl_tuner.chunks`).
 
     Args:
         methods: By name (see `rl_tuner.methods.load_methods`); a policy stands for one run under it.
@@ -204,7 +205,7 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
         baseline: One of the methods.
         workers: Processes that share the work (see `rl_tuner.workers.run_tasks`); the rows are the same.
         on_row: Called with each new row, as soon as it is known.
-        done_rows: Rows of the same comparison that need not be run again.
+        done_rows: Rows of the same comparison: they are kept, and not told of again.
 
     Raises:
         ConfigError: A value is unknown or out of range.
@@ -215,28 +216,17 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
     contestants = {name: PolicyMethod(m) if isinstance(m, Policy) else m for name, m in methods.items()}
     specs = draw_jobs(suite, split, jobs, seed, unseen)
     rows = {row.key: row for row in done_rows}
-    tasks = [
-        (name, Experiment(spec, job, repeat, episode_seed(seed, job, repeat)))
+    experiments = [
+        [Experiment(spec, job, repeat, episode_seed(seed, job, repeat)) for repeat in range(seeds)]
         for job, spec in enumerate(specs)
-        for repeat in range(seeds)
-        for name in contestants
     ]
-    to_do = [task for task in tasks if _key(task) not in rows]
-    for number, row in run_tasks(_run, contestants, to_do, workers):
-        rows[_key(to_do[number])] = row
-        if on_row is not None:
-            on_row(row)
-    return Comparison(tuple(rows[_key(task)] for task in tasks), tuple(contestants), baseline)
-
-
-Task = tuple[str, Experiment]
-
-
-def _key(task: Task) -> tuple[str, int, int]:
-    name, experiment = task
-    return name, experiment.job, experiment.seed
-
-
-def _run(methods: Mapping[str, Method], task: Task) -> Row:
-    name, experiment = task
-    return methods[name].run(name, experiment)
+    chunks = [chunk for of_job in experiments for chunk in split_work(contestants, of_job)]
+    to_do = [chunk for chunk in chunks if not rows.keys() >= chunk.keys]
+    for _, found in run_tasks(run_chunk, contestants, to_do, workers):
+        for row in found:
+            if row.key not in rows:
+                rows[row.key] = row
+                if on_row is not None:
+                    on_row(row)
+    keys = [(name, each.job, each.seed) for of_job in experiments for each in of_job for name in contestants]
+    return Comparison(tuple(rows[key] for key in keys), tuple(contestants), baseline)

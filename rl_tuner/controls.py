@@ -29,6 +29,8 @@ from rl_tuner.seeding import Streams
 CONTROLS = ("untrained", "blind", "replay")
 """Their names, put behind a policy's."""
 CLOCK = ("progress", "next_interval")
+KNOBS = tuple(name for name in HYPERPARAMETER_FEATURES if name != "vs_best")
+"""What a blind policy still sees of its hyperparameters: all but where the loss was best."""
 HIDDEN_GAIN, OUTPUT_GAIN = float(np.sqrt(2)), 0.01
 """Of orthogonal weights: what Stable-Baselines3's PPO starts with."""
 
@@ -43,8 +45,8 @@ class BlindPolicy(WrappedPolicy):
 
     def __init__(self, policy: Policy, habits: Habits) -> None:
         super().__init__(policy, policy.actions.kind)
-        ends = tuple(f"_{name}" for name in HYPERPARAMETER_FEATURES)
-        self._sees = np.array([name in CLOCK or name.endswith(ends) for name in self.feature_names])
+        own = {f"{name}_{feature}" for name in policy.space.names for feature in KNOBS}
+        self._sees = np.array([name in own.union(CLOCK) for name in self.feature_names])
         self._habits = habits
 
     @property
@@ -105,7 +107,8 @@ def untrained(policy: LearnedPolicy, seed: int = 0) -> LearnedPolicy:
         gain = OUTPUT_GAIN if number == len(policy.layers) - 1 else HIDDEN_GAIN
         fresh = torch.nn.init.orthogonal_(torch.empty_like(weight), gain, generator=generator)
         layers.append((fresh, torch.zeros_like(bias)))
-    return MLPPolicy(space, policy.actions.kind, config, names, provenance, layers, policy.activation)
+    kind, activation, memory = policy.actions.kind, policy.activation, policy.memory
+    return MLPPolicy(space, kind, config, names, provenance, layers, activation, memory)
 
 
 def controls_of(

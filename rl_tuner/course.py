@@ -135,7 +135,8 @@ class Course(Generic[K]):
         self._since_best = 0
         self._fraction = np.zeros(len(space))
         self.offset = np.zeros(len(space))
-        self._good_offset = self.offset
+        self._good_offset = self._best_offset = self.offset
+        self._best_used = 0
         self.anchor = space.anchor({})
         self.records: tuple[Record, ...] = ()
         self.good: K | None = None
@@ -159,6 +160,7 @@ class Course(Generic[K]):
         self.anchor = self.space.anchor(start, limits)
         self.track = self._before = Track.begin(val_loss)
         self.interval = Interval(val_loss=val_loss)
+        self._best_used = self.used
         self.good = self.best = trainee.keep()
 
     def begin_phase(
@@ -182,7 +184,7 @@ class Course(Generic[K]):
         self.phase += 1
         self._rescued, self._cuts, self._since_best = False, 1.0, 0
         self._fraction = np.zeros(len(self.space))
-        self.offset = self._good_offset = np.zeros(len(self.space))
+        self.offset = self._good_offset = self._best_offset = np.zeros(len(self.space))
         self.begin(trainee, start, val_loss, limits)
 
     @property
@@ -260,6 +262,9 @@ class Course(Generic[K]):
             offset=self.offset,
             fraction=self._fraction,
             rescued=self._rescued,
+            rescues=self.rescues / max(self.rails.rescues, 1) if self.rails is not None else 0.0,
+            since_best=(self.used - self._best_used) / self.budget,
+            best_offset=self._best_offset,
         )
 
     def _finish(self) -> bool:
@@ -284,6 +289,7 @@ class Course(Generic[K]):
         self._good_offset = self.offset
         if improved:
             self.best = self.good
+            self._best_offset, self._best_used = self.offset, self.used
         return improved
 
     def _reject(self, trainee: Restorable[K]) -> None:
@@ -310,8 +316,8 @@ class Course(Generic[K]):
 
     _STATE = (
         "phase", "used", "decision", "rescues", "crashed", "finished", "return_", "track", "_before",
-        "interval", "_rescued", "_since_best", "_cuts", "_fraction", "offset", "_good_offset", "anchor",
-        "records", "good", "best",
+        "interval", "_rescued", "_since_best", "_cuts", "_fraction", "offset", "_good_offset", "_best_offset",
+        "_best_used", "anchor", "records", "good", "best",
     )  # fmt: skip
 
     def get_state(self) -> dict[str, Any]:
@@ -325,8 +331,11 @@ class Course(Generic[K]):
         """Continues from a state that `get_state` gave.
 
         Raises:
-            ConfigError: The state is of another search space.
+            ConfigError: The state is of another search space, or of an earlier version.
         """
+        lacking = [name for name in self._STATE if name not in state]
+        if lacking:
+            raise ConfigError(f"the state was saved by another version of rl-tuner: it lacks {lacking[0]!r}")
         if state["offset"].shape != self.offset.shape:
             raise ConfigError(
                 f"the state tunes {state['offset'].size} hyperparameters, this course {len(self.space)}"

@@ -51,6 +51,8 @@ class CourseTable:
         fraction: The last action as fractions of the step, shape (N, D).
         offset: Where the hyperparameters are, shape (N, D).
         good_offset: Where they were in the last good interval, shape (N, D).
+        best_offset: Where they were in the interval that ended with the best criterion, shape (N, D).
+        best_used: How much of the budget was spent then, int.
         track: The tracks now.
         before: The tracks before the last interval.
         interval: The last interval.
@@ -71,7 +73,8 @@ class CourseTable:
         self.crashed, self.rescued = np.zeros((2, num), np.bool_)
         self.finished = np.ones(num, np.bool_)
         self.return_, self.cuts = np.zeros(num), np.ones(num)
-        self.fraction, self.offset, self.good_offset = np.zeros((3, num, len(space)))
+        self.fraction, self.offset, self.good_offset, self.best_offset = np.zeros((4, num, len(space)))
+        self.best_used = np.zeros(num, np.int64)
         self.track, self.before = repeat(Track(), num), repeat(Track(), num)
         self.interval = repeat(Interval(), num)
         self.anchor = repeat(space.anchor({}), num)
@@ -129,6 +132,7 @@ class CourseTable:
 
     def _begin_training(self, slot: int, anchor: Anchor, val_loss: float) -> None:
         self.cuts[slot] = 1.0
+        self.best_used[slot] = self.used[slot]
         put(self.anchor, slot, anchor)
         put(self.track, slot, Track.begin(val_loss))
         put(self.before, slot, Track.begin(val_loss))
@@ -140,6 +144,9 @@ class CourseTable:
             for column in arrays(rows):
                 column[target] = column[source]
         self.since_best[target] = self.since_best[source]
+        self.best_offset[target] = self.best_offset[source]
+        unimproved = self.used[source] - self.best_used[source]
+        self.best_used[target] = max(self.used[target] - unimproved, 0)
 
     def records(self, slot: int) -> tuple[Record, ...]:
         """The log of the slot's present course, a line for each decision so far; `begin` starts it anew."""
@@ -149,7 +156,7 @@ class CourseTable:
         """The log of the course that finished last in the slot; empty before one did."""
         return self._log.final_records(slot)
 
-    _OF_PHASE = ("since_best", "rescued", "fraction", "offset", "good_offset")
+    _OF_PHASE = ("since_best", "rescued", "fraction", "offset", "good_offset", "best_offset")
     _ZEROED = (
         *_OF_PHASE, "used", "decision", "rescues", "crashed", "finished", "return_", "phase", "phase_start",
     )  # fmt: skip
@@ -159,6 +166,7 @@ class CourseTable:
         "ends",
         "phases",
         "phase_end",
+        "best_used",
         "cuts",
         "track",
         "before",
@@ -175,8 +183,12 @@ class CourseTable:
         """Continues from a copy of a state that `get_state` gave.
 
         Raises:
-            ConfigError: The state is of another number of slots, decisions or hyperparameters.
+            ConfigError: The state is of another number of slots, decisions or hyperparameters, or of an
+                earlier version.
         """
+        lacking = [name for name in self._STATE if name not in state]
+        if lacking:
+            raise ConfigError(f"the state was saved by another version of rl-tuner: it lacks {lacking[0]!r}")
         theirs, mine = state["_log"].lines, self._log.lines
         if _sizes(theirs) != _sizes(mine):
             raise ConfigError(

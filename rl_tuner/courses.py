@@ -98,6 +98,25 @@ class Courses(CourseTable):
             ConfigError: The shape does not fit, an action does not exist, or a slot that acts is finished.
         """
         active = self._running(active)
+        fraction = self.read(actions, active) * self.anchor.available
+        offset = self.actions.shift(self.anchor, self.offset, fraction)
+        if self.actions.kind == "anchored":
+            # Such an action sets the learning rate outright: the rails' cuts must outlast it.
+            offset = self.actions.cut(self.anchor, offset, "lr", self.cuts)
+        np.copyto(self.fraction, fraction, where=active[:, None])
+        np.copyto(self.offset, offset, where=active[:, None])
+        return self.values
+
+    def read(self, actions: NDArray[Any], active: Bools) -> Array:
+        """Actions as fractions of step, shape (N, D); nothing is changed by reading them.
+
+        Args:
+            actions: Shape (N, D).
+            active: The slots that act, bool, shape (N,); the others' rows are not read.
+
+        Raises:
+            ConfigError: The shape does not fit, or an action does not exist.
+        """
         actions = np.asarray(actions)
         if actions.shape != self.offset.shape:
             raise ConfigError(
@@ -107,14 +126,7 @@ class Courses(CourseTable):
         if not active.all():
             actions = actions.copy()
             actions[~active] = 0
-        fraction = self.actions.fraction(actions) * self.anchor.available
-        offset = self.actions.shift(self.anchor, self.offset, fraction)
-        if self.actions.kind == "anchored":
-            # Such an action sets the learning rate outright: the rails' cuts must outlast it.
-            offset = self.actions.cut(self.anchor, offset, "lr", self.cuts)
-        np.copyto(self.fraction, fraction, where=active[:, None])
-        np.copyto(self.offset, offset, where=active[:, None])
-        return self.values
+        return self.actions.fraction(actions)
 
     def settle(self, interval: Interval, used: Ints, active: Bools | None = None) -> Outcomes:
         """Judges an interval in each slot, and says which states to keep and which to restore.
@@ -168,6 +180,9 @@ class Courses(CourseTable):
             offset=self.offset,
             fraction=self.fraction,
             rescued=self.rescued,
+            rescues=self.rescues / max(self.rails.rescues, 1) if self.rails is not None else 0.0,
+            since_best=(self.used - self.best_used) / self.budget,
+            best_offset=self.best_offset,
         )
 
     def _running(self, active: Bools | None) -> Bools:
@@ -191,6 +206,8 @@ class Courses(CourseTable):
         update(self.track, self.before.accept(self.interval), accepted)
         np.copyto(self.good_offset, self.offset, where=accepted[:, None])
         improved: Bools = accepted & (np.isnan(previous) | (self.interval.criterion < previous))
+        np.copyto(self.best_offset, self.offset, where=improved[:, None])
+        np.copyto(self.best_used, self.used, where=improved)
         return improved
 
     def _reject(self, failed: Bools) -> None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.features import FeatureSet
+from rl_tuner.frame_stack import FrameStack
 from rl_tuner.policies import LearnedPolicy, MLPPolicy, QTablePolicy, greedy
-from rl_tuner.wording import condition, feature_words, move
+from rl_tuner.wording import advice, condition, feature_words, move
 
 STAGES = ("early", "middle", "late")
 HELD = 0.02
@@ -28,6 +29,7 @@ class Visits:
     Attributes:
         observations: Shape (n, F).
         fractions: The actions as fractions of the step, shape (n, D).
+        decisions: The number of each decision in its episode, from 0, shape (n,).
         stages: Which third of its episode's decisions each one falls in: 0, 1 or 2, shape (n,).
         jobs: Number of jobs.
         where: Suite and split.
@@ -35,6 +37,7 @@ class Visits:
 
     observations: NDArray[np.float32]
     fractions: NDArray[np.float64]
+    decisions: NDArray[np.int64]
     stages: NDArray[np.int64]
     jobs: int
     where: str
@@ -65,14 +68,14 @@ class Rule:
 
     Attributes:
         hyperparameter: What is changed.
-        when: The row's bins, in words.
+        when: The row's bins, in words; none if it is always so.
         action: The choice, in words.
         gap: Value of the choice minus the value of no change, in nats of return, >= 0.
         share: Share of the visits that fall in the row, in (0, 1].
     """
 
     hyperparameter: str
-    when: str
+    when: tuple[str, ...]
     action: str
     gap: float
     share: float
@@ -116,7 +119,7 @@ def visit(
         on_job: Called with the number of jobs done.
     """
     env = TuningEnv.for_policy(policy, suite=suite, split=split)
-    observations, fractions, stages = [], [], []
+    observations, fractions, decisions = [], [], []
     for job in range(jobs):
         policy.reset(seed + job)
         observation, _ = env.reset(seed=seed + job)
@@ -125,13 +128,15 @@ def visit(
             action = policy.act(observation)
             observations.append(observation)
             fractions.append(policy.actions.fraction(action))
-            stages.append(decision * len(STAGES) // policy.config.decisions)
+            decisions.append(decision)
             observation, _, terminated, _, _ = env.step(action)
             decision += 1
         if on_job is not None:
             on_job(job + 1)
     where = f"suite {suite}, {split} split"
-    return Visits(np.array(observations), np.array(fractions), np.array(stages), jobs, where)
+    numbers = np.array(decisions)
+    stages = numbers * len(STAGES) // policy.config.decisions
+    return Visits(np.array(observations), np.array(fractions), numbers, stages, jobs, where)
 
 
 def habits(policy: LearnedPolicy, visits: Visits) -> tuple[Habit, ...]:
@@ -165,7 +170,7 @@ def rules(policy: QTablePolicy, visits: Visits) -> tuple[Rule, ...]:
     Rows never met in the visits are left out, as are visits whose job lacks the hyperparameter.
     """
     names = FeatureSet(policy.space).names
-    seen = visits.observations[:, [names.index(name) for name in policy.feature_names]]
+    seen = policy.read(visits.observations)
     found = []
     for d, h in enumerate(policy.space.hyperparameters):
         has = visits.observations[:, names.index(f"{h.name}_available")] > 0.5
@@ -181,16 +186,17 @@ def sensitivities(policy: MLPPolicy, visits: Visits) -> tuple[Sensitivity, ...]:
     """How each action answers to each feature, the strongest first; features that never varied left out.
 
     A central difference at each visit: the feature half a standard deviation up against half a one down,
-    all else equal. A discrete action counts as the mean of its choices under the network's probabilities.
+    all else equal. A discrete action counts as the mean of its choices under the network's probabilities. Of
+    a policy with a memory it is the newest observation's feature; the older ones stay as they were visited.
     """
-    names = FeatureSet(policy.space).names
+    inputs = _inputs(policy, visits)
+    newest = inputs.shape[1] - len(policy.feature_names)
     found = []
-    for feature in policy.feature_names:
-        column = names.index(feature)
-        spread = float(visits.observations[:, column].std(dtype=np.float64))
+    for column, feature in enumerate(policy.feature_names, start=newest):
+        spread = float(inputs[:, column].std(dtype=np.float64))
         if spread < 1e-6:
             continue
-        up, down = visits.observations.copy(), visits.observations.copy()
+        up, down = inputs.copy(), inputs.copy()
         up[:, column] += spread / 2
         down[:, column] -= spread / 2
         slopes = (_mean_action(policy, up) - _mean_action(policy, down)).mean(axis=0)
@@ -199,6 +205,17 @@ def sensitivities(policy: MLPPolicy, visits: Visits) -> tuple[Sensitivity, ...]:
             for h, slope in zip(policy.space.hyperparameters, slopes, strict=True)
         ]
     return tuple(sorted(found, key=lambda s: -abs(s.slope)))
+
+
+def _inputs(policy: MLPPolicy, visits: Visits) -> NDArray[np.float32]:
+    """What the network was given at each visit, shape (n, memory x features)."""
+    frames = FrameStack(policy.memory, len(policy.feature_names))
+    inputs = []
+    for decision, seen in zip(visits.decisions, policy.read(visits.observations), strict=True):
+        if decision == 0:
+            frames.clear()
+        inputs.append(frames.push(seen))
+    return np.stack(inputs)
 
 
 def _rule(policy: QTablePolicy, d: int, row: int, share: float) -> Rule | None:
@@ -217,16 +234,16 @@ def _rule(policy: QTablePolicy, d: int, row: int, share: float) -> Rule | None:
             )
     return Rule(
         hyperparameter=h.name,
-        when=", ".join(when) or "always",
-        action=f"{h.name} {move(h, h.choices[choice])}",
+        when=tuple(when),
+        action=advice(h, h.choices[choice]),
         gap=float(values[choice] - values[still]),
         share=share,
     )
 
 
-def _mean_action(policy: MLPPolicy, observations: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The network's actions as fractions of the step, smooth in the observation, shape (n, D)."""
-    out = policy.forward(observations).astype(np.float64)
+def _mean_action(policy: MLPPolicy, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The network's actions as fractions of the step, smooth in its inputs, shape (n, D)."""
+    out = policy.forward(inputs).astype(np.float64)
     if policy.actions.kind != "discrete":
         return np.clip(out, -1.0, 1.0)
     means = []

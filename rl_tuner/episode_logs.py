@@ -9,6 +9,7 @@ import gymnasium as gym
 from gymnasium.vector import VectorWrapper
 
 if TYPE_CHECKING:
+    from rl_tuner.envs.parallel_env import ParallelTuningEnv
     from rl_tuner.envs.tuning_env import TuningEnv
     from rl_tuner.envs.vector_env import VectorTuningEnv
     from rl_tuner.history import Record
@@ -65,7 +66,7 @@ class VectorEpisodeLog(VectorWrapper):
         decisions: Counts those of all slots.
     """
 
-    def __init__(self, env: VectorTuningEnv) -> None:
+    def __init__(self, env: VectorTuningEnv | ParallelTuningEnv) -> None:
         super().__init__(env)
         self.decisions = DecisionCount()
         self._tuning = env

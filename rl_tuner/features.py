@@ -6,11 +6,15 @@ loss or optimizer. Scaling is fixed: there is no running normaliser that a saved
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rl_tuner.config import choose
+from rl_tuner.errors import ConfigError
 from rl_tuner.history import Interval, Track, Value, log_ratio, pick, stack
 from rl_tuner.space import Anchor, Array, SearchSpace
 
@@ -36,16 +40,61 @@ JOB_FEATURES = (
     "grad_vs_last",  # log ratio of the gradient norm to that at the decision before …
     "grad_vs_first",  # … and to the first one
     "grad_alive",  # share of parameter tensors that have a gradient
-    "no_validation",  # 1 where the job has no validation: val_* are then of the training loss
+    "no_validation",  # 1 where the job has none: val_*, since_best and vs_best are then of the training loss
     "nonfinite",  # 1 if a loss or parameter was not finite in the interval
     "rescued",  # 1 if the rails restored the last good state after it
+    "rescues",  # share of the rails' rescues that are used up, in [0, 1]; 0 without rails
+    "since_best",  # share of the budget spent since the best validation loss, in [0, 1]
 )
 HYPERPARAMETER_FEATURES = (
     "vs_start",  # offset from the start value over the reach, in [-1, 1]
     "in_bounds",  # place between the bounds, in [-1, 1]
     "available",  # 1 if the job has it
     "last_action",  # the last action, as a fraction of the step, in [-1, 1]
+    "vs_best",  # offset from where it stood when the loss was best, over the reach, in [-2, 2]
 )
+FEATURE_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "clock": ("progress", "next_interval"),
+        "validation": ("val_vs_last", "val_vs_best", "val_vs_first", "val_over_train", "no_validation"),
+        "training": ("train_vs_last", "train_vs_best", "train_vs_first", "train_trend", "train_noise"),
+        "gradients": ("update_to_weight", "grad_vs_last", "grad_vs_first", "grad_alive"),
+        "failures": ("nonfinite", "rescued", "rescues"),
+        "values": ("vs_start", "in_bounds", "available"),
+        "actions": ("last_action",),
+        "best": ("since_best", "vs_best"),
+    }
+)
+"""What a policy can be learned without: each feature is in one group.
+
+"validation" and "best" together are all that is computed from the validation loss, but for what the rails do.
+"""
+
+
+def features_without(space: SearchSpace, groups: Collection[str]) -> tuple[str, ...]:
+    """The features over a search space, in an observation's order, but for some groups.
+
+    Args:
+        space: The hyperparameters acted on.
+        groups: Names of `FEATURE_GROUPS`.
+
+    Raises:
+        ConfigError: A group is unknown, or no feature is left.
+    """
+    dropped = {
+        name
+        for group in groups
+        for name in FEATURE_GROUPS[choose("group of features", group, FEATURE_GROUPS)]
+    }
+    kept = tuple(name for name in JOB_FEATURES if name not in dropped) + tuple(
+        f"{name}_{feature}"
+        for feature in HYPERPARAMETER_FEATURES
+        if feature not in dropped
+        for name in space.names
+    )
+    if not kept:
+        raise ConfigError(f"without {', '.join(groups)} there is no feature left: leave out fewer groups")
+    return kept
 
 
 class FeatureSet:
@@ -57,9 +106,7 @@ class FeatureSet:
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        self.names: tuple[str, ...] = JOB_FEATURES + tuple(
-            f"{name}_{feature}" for feature in HYPERPARAMETER_FEATURES for name in space.names
-        )
+        self.names = features_without(space, ())
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,7 +118,7 @@ class FeatureSet:
 
         return spaces.Box(-CLIP, CLIP, (len(self),), np.float32)
 
-    def observe(
+    def observe(  # noqa: PLR0913 (each one a part of what is observed)
         self,
         *,
         track: Track,
@@ -82,6 +129,9 @@ class FeatureSet:
         offset: Array,
         fraction: Array,
         rescued: Value,
+        rescues: Value,
+        since_best: Value,
+        best_offset: Array,
     ) -> NDArray[np.float32]:
         """The observation after an interval.
 
@@ -94,15 +144,28 @@ class FeatureSet:
             offset: Offsets now, shape (…, D).
             fraction: The last action as fractions of the step, shape (…, D); zeros before the first.
             rescued: Whether the rails stepped in after the interval.
+            rescues: Share of the rescues that are used up, in [0, 1].
+            since_best: Share of the budget spent since the best criterion, in [0, 1].
+            best_offset: Offsets in the interval that ended with the best criterion, shape (…, D); zeros
+                before the first one.
 
         Returns:
             Shape (…, F), float32, in [-CLIP, CLIP]; 0 where nothing was measured.
         """
-        job = stack(self._job(track, interval, progress, next_interval, rescued)).T
+        job = self._job(track, interval, progress, next_interval, rescued)
+        job_features = stack((*job, rescues, since_best)).T
         available = np.broadcast_to(anchor.available, offset.shape)
         place = self.space.position(anchor, offset)
         features = np.concatenate(
-            [job, offset / self.space.reaches, place, available, fraction * available], axis=-1
+            [
+                job_features,
+                offset / self.space.reaches,
+                place,
+                available,
+                fraction * available,
+                (offset - best_offset) / self.space.reaches,
+            ],
+            axis=-1,
         )
         features[np.isnan(features)] = 0.0
         observation: NDArray[np.float32] = np.minimum(np.maximum(features, -CLIP), CLIP).astype(np.float32)
@@ -112,7 +175,7 @@ class FeatureSet:
     def _job(
         track: Track, interval: Interval, progress: Value, next_interval: Value, rescued: Value
     ) -> tuple[Value, ...]:
-        """The `JOB_FEATURES`, in order; NaN where not measured."""
+        """The `JOB_FEATURES` but the last two, in order; NaN where not measured."""
         unvalidated = np.isnan(interval.val_loss)
         value, late = interval.criterion, interval.train_late
         early, start = interval.train_early, pick(np.isnan(track.first), interval.train_early, track.first)

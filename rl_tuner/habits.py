@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from rl_tuner.config import require_counts
 from rl_tuner.envs.suites import load_suite
-from rl_tuner.envs.tuning_env import TuningEnv
+from rl_tuner.features import FeatureSet
 from rl_tuner.intervals import boundaries
 from rl_tuner.policy import Policy
-from rl_tuner.rollout import run_episode
+from rl_tuner.rollout import Episode
 from rl_tuner.seeding import Streams
+from rl_tuner.side_by_side import Run, run_side_by_side
 from rl_tuner.space import Anchor, SearchSpace
 
 JOBS = 32
@@ -74,25 +75,41 @@ def habits(
     """
     require_counts({"jobs": jobs})
     family, rng = load_suite(suite).family("train"), Streams(seed).numpy("data")
-    env = TuningEnv.for_policy(policy)
-    watched = _Watched(policy, lambda: env.course.anchor)
+    runs = [Run(policy, seed + number, family.sample(rng)) for number in range(jobs)]
+    watches = [_Watch([], []) for _ in runs]
+    episodes = run_side_by_side(
+        runs, on_episode=on_job, on_decision=lambda number, *noted: watches[number].note(*noted)
+    )
     config = policy.config
     # Where decisions fall by plan; on a job they fall a little later, where batches end.
     ends = boundaries(config.decisions * RESOLUTION, config.decisions, config.intervals)
     places = np.array([0, *ends[:-1]]) / ends[-1]
-    column = watched.clock
+    column = FeatureSet(policy.space).names.index("progress")
     seen, done = [], []
-    for number in range(jobs):
-        run_episode(env, watched, seed + number, family.sample(rng))
-        noted = zip(env.records, watched.anchors, strict=True)
-        observations = np.array(watched.seen, np.float64)
-        moved = np.array([_place(policy.space, anchor, record.values) for record, anchor in noted])
+    for watch, episode in zip(watches, episodes, strict=True):
+        observations = np.array(watch.seen, np.float64)
         progress = observations[:, column]
         seen.append(_between(progress, observations, places))
-        done.append(_between(progress, moved, places))
-        if on_job is not None:
-            on_job()
+        done.append(_between(progress, watch.places(policy.space, episode), places))
     return Habits(places, _mean(np.array(seen)), _mean(np.array(done)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """What a policy sees in an episode, decision by decision, and the anchors in force then."""
+
+    seen: list[NDArray[np.float32]]
+    anchors: list[Anchor]
+
+    def note(self, observation: NDArray[np.float32], anchor: Anchor) -> None:
+        """One more decision."""
+        self.seen.append(observation.copy())
+        self.anchors.append(anchor)
+
+    def places(self, space: SearchSpace, episode: Episode) -> NDArray[np.float64]:
+        """Where the hyperparameters stood after each decision, shape (decisions, D); see `_place`."""
+        noted = zip(episode.records, self.anchors, strict=True)
+        return np.array([_place(space, anchor, record.values) for record, anchor in noted])
 
 
 def _place(space: SearchSpace, anchor: Anchor, values: Mapping[str, float]) -> NDArray[np.float64]:
@@ -134,29 +151,3 @@ class WrappedPolicy(Policy):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continues with a memory that `get_state` gave."""
         self._policy.set_state(state)
-
-
-class _Watched(WrappedPolicy):
-    """A policy that notes what it sees in an episode, and the anchors in force then."""
-
-    def __init__(self, policy: Policy, anchor: Callable[[], Anchor]) -> None:
-        super().__init__(policy, policy.actions.kind)
-        self._anchor = anchor
-        self.seen: list[NDArray[np.float32]] = []
-        self.anchors: list[Anchor] = []
-
-    @property
-    def name(self) -> str:
-        """The policy's own."""
-        return self._policy.name
-
-    def reset(self, seed: int | None = None) -> None:
-        """A new episode."""
-        super().reset(seed)
-        self.seen, self.anchors = [], []
-
-    def act(self, observation: NDArray[np.float32]) -> NDArray[Any]:
-        """What the policy does."""
-        self.seen.append(observation.copy())
-        self.anchors.append(self._anchor())
-        return self._policy.act(observation)

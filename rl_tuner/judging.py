@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.learning import Learner
 from rl_tuner.policies import LearnedPolicy
-from rl_tuner.rollout import run_episode
 from rl_tuner.runs import versions
+from rl_tuner.side_by_side import Run, run_side_by_side
 from rl_tuner.statistics import Estimate, mean_interval, paired_difference
 
 EVALUATION_SEED = 1_000_000
@@ -33,13 +32,17 @@ def evaluate(
         seeds: Of the jobs.
         on_job: Called with the number of jobs done.
     """
-    env = TuningEnv.for_policy(policy, suite=suite, split=split)
-    returns = []
-    for seed in seeds:
-        returns.append(run_episode(env, policy, seed).return_)
+    done = 0
+
+    def one_more() -> None:
+        nonlocal done
+        done += 1
         if on_job is not None:
-            on_job(len(returns))
-    return returns
+            on_job(done)
+
+    runs = [Run(policy, seed) for seed in seeds]
+    episodes = run_side_by_side(runs, suite=suite, split=split, on_episode=one_more)
+    return [episode.return_ for episode in episodes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ def finish(learner: Learner, judgement: Judgement) -> dict[str, Any]:
     validation = {"jobs": config.eval_jobs, "first_seed": EVALUATION_SEED, "unit": "nats", **scores}
     provenance = {
         "name": learner.run.path.name,
+        "agent": config.agent,
         "command": config.command,
         "suite": config.suite,
         "split": "train",

@@ -6,118 +6,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
-import gymnasium as gym
-from gymnasium.vector import VectorEnv
-
-from rl_tuner.actions import KINDS
-from rl_tuner.agent_kinds import AGENTS
 from rl_tuner.agents.agent import Agent, EpisodeSummary
 from rl_tuner.checkpoint import read_checkpoint, write_checkpoint
-from rl_tuner.config import choose, require_range, to_dict
-from rl_tuner.course import CourseConfig
-from rl_tuner.envs.suites import load_suite
+from rl_tuner.config import require_range
 from rl_tuner.envs.tuning_env import TuningEnv
-from rl_tuner.envs.vector_env import VectorTuningEnv
 from rl_tuner.episode_logs import EpisodeLog, VectorEpisodeLog
-from rl_tuner.errors import ConfigError
+from rl_tuner.learning_config import LearningConfig
 from rl_tuner.runs import RunDirectory
-from rl_tuner.seeding import Streams
-from rl_tuner.space import STANDARD, search_space
 from rl_tuner.tracking import Tracker
 
 RECENT = 100
 """Means and rates of a running fit are over so many of the last episodes."""
-MOST_ENVS = 4096
-"""More jobs side by side only use memory."""
-FORMERLY: dict[str, Any] = {"num_envs": 1}
-"""What settings were that the ``config.json`` of an earlier version does not hold."""
 EPISODES_LOGGED = 10
 """So many of a run's episodes are written to TensorBoard decision by decision."""
-
-
-@dataclass(frozen=True, slots=True)
-class LearningConfig:
-    """What is learned, on what, and how it is judged; frozen and JSON-able.
-
-    Attributes:
-        agent: A name of `AGENTS`.
-        suite: Jobs are drawn from its train split, evaluated on its validation split.
-        steps: Decisions to learn from, >= 1; 0 for the agent's own number. PPO finishes its last rollout and
-            tables their last episodes, or the last step of all `num_envs`, so slightly more may be done.
-        actions: "discrete", "continuous" or "anchored"; empty for the agent's own default.
-        reward: A name of `rl_tuner.rewards.REWARDS`.
-        hyperparameters: Those acted on.
-        decisions: Decisions an episode.
-        intervals: "geometric" or "uniform".
-        rails: Whether the rails are on.
-        seed: Of the agent and of the jobs drawn.
-        eval_jobs: Jobs of the evaluation, >= 2.
-        num_envs: Jobs that train side by side, <= `MOST_ENVS`; 0 for the agent's own number.
-
-    Raises:
-        ConfigError: A value is unknown or out of range.
-    """
-
-    agent: str = "ppo"
-    suite: str = "quick"
-    steps: int = 0
-    actions: str = ""
-    reward: str = "log_improvement"
-    hyperparameters: tuple[str, ...] = STANDARD
-    decisions: int = 20
-    intervals: str = "geometric"
-    rails: bool = True
-    seed: int = 0
-    eval_jobs: int = 10
-    num_envs: int = 0
-
-    def __post_init__(self) -> None:
-        kind = AGENTS[choose("agent", self.agent, AGENTS)]
-        object.__setattr__(self, "actions", self.actions or kind.actions[0])
-        if choose("actions", self.actions, KINDS) not in kind.actions:
-            raise ConfigError(
-                f"{self.agent} learns {' or '.join(kind.actions)} actions, not {self.actions} ones"
-            )
-        object.__setattr__(self, "steps", self.steps or kind.steps)
-        object.__setattr__(self, "num_envs", self.num_envs or kind.num_envs)
-        load_suite(self.suite)
-        search_space(self.hyperparameters)
-        CourseConfig(self.decisions, self.intervals, self.reward, self.rails)
-        Streams(self.seed)
-        require_range("steps", self.steps, 1)
-        require_range("num_envs", self.num_envs, 1, MOST_ENVS)
-        require_range("eval_jobs", self.eval_jobs, 2)
-
-    @property
-    def command(self) -> str:
-        """The command line that runs this."""
-        given = to_dict(self) | {"hyperparameters": ",".join(self.hyperparameters)}
-        rails = "--rails" if given.pop("rails") else "--no-rails"
-        options = [f"--{name.replace('_', '-')} {value}" for name, value in given.items()]
-        return " ".join(["rl-tuner train", *options, rails])
-
-    def make_env(self, split: str) -> TuningEnv | VectorTuningEnv:
-        """The environment on a split of the suite: with one job at a time, or with `num_envs`."""
-        options: dict[str, Any] = {
-            "suite": self.suite,
-            "split": split,
-            "actions": self.actions,
-            "reward": self.reward,
-            "hyperparameters": self.hyperparameters,
-            "decisions": self.decisions,
-            "intervals": self.intervals,
-            "rails": self.rails,
-        }
-        return TuningEnv(**options) if self.num_envs == 1 else VectorTuningEnv(self.num_envs, **options)
-
-    def make_agent(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Agent:
-        """The agent, untrained."""
-        cls = getattr(import_module("rl_tuner.agents"), AGENTS[self.agent].cls)
-        agent: Agent = cls(env, seed=self.seed)
-        return agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +45,8 @@ class Learner:
     PPO loses the part of a rollout since its last update. Both go on from what they had learned, but with
     other episodes.
 
+    To be closed when it has learned (`contextlib.closing` does it): what was learned stays.
+
     Args:
         config: What is learned.
         run: The run's folder; a checkpoint in it is continued from.
@@ -158,13 +62,25 @@ class Learner:
         self._pause = require_range("checkpoint interval", checkpoint_seconds, 0)
         env = config.make_env("train")
         self._log = EpisodeLog(env) if isinstance(env, TuningEnv) else VectorEpisodeLog(env)
-        self.agent = config.make_agent(self._log)
-        self.untrained = self.agent.policy({"name": "untrained"})
         self._recent: deque[tuple[float, bool]] = deque(maxlen=RECENT)
+        try:
+            self.agent = config.make_agent(self._log)
+            self.untrained = self.agent.policy({"name": "untrained"})
+            self._resume()
+        except BaseException:
+            self.close()
+            raise
+
+    def _resume(self) -> None:
+        """Goes on from the checkpoint, if there is one."""
         if self.checkpoint.is_file():
             state = read_checkpoint(self.checkpoint, ("agent", "recent"))
             self.agent.set_state(state["agent"])
             self._recent.extend(state["recent"])
+
+    def close(self) -> None:
+        """Closes the environment, whose processes end; there is no `fit` after it."""
+        self._log.close()
 
     def fit(
         self,
@@ -174,7 +90,7 @@ class Learner:
         """Learns until the configured steps are done in all; nothing if they are.
 
         Args:
-            on_episode: Called at each episode's end.
+            on_episode: Called at each episode's end; returning False stops, as in `Agent.fit`.
             on_step: Called after each step of the environment, or of all jobs side by side, with the
                 decisions made so far: between the ends of episodes, which come many at once.
         """
@@ -182,15 +98,14 @@ class Learner:
         self._log.decisions.restart(self.agent.steps, on_step)
         with Tracker(self.run.path, purge_step=self.agent.steps + 1) as tracker:
 
-            def ended(summary: EpisodeSummary) -> None:
+            def ended(summary: EpisodeSummary) -> bool:
                 nonlocal saved
                 now = self._note(summary)
                 self._track(tracker, summary, now)
                 if time.monotonic() - saved >= self._pause:
                     self.save()
                     saved = time.monotonic()
-                if on_episode is not None:
-                    on_episode(now)
+                return on_episode is None or on_episode(now) is not False
 
             self.agent.fit(self.config.steps, ended)
         self.save()

@@ -81,22 +81,30 @@ class Method(ABC):
 
 
 class PolicyMethod(Method):
-    """One run under a policy, learned or a schedule, in the environment in which it wants to be run."""
+    """One run under a policy, learned or a schedule, in the environment in which it wants to be run.
+
+    Attributes:
+        policy: What acts.
+        batched: Whether its jobs train side by side with others, or each on an engine of its own.
+    """
+
+    batched = True
 
     def __init__(self, policy: Policy, identity: str = "") -> None:
         self.policy = policy
         self.identity = identity or policy.name
 
-    def run(self, name: str, experiment: Experiment) -> Row:
-        """See `Method.run`."""
-        return self._row(name, experiment, experiment.spec)
+    def job(self, spec: JobSpec) -> Source:
+        """What it trains, given an experiment's job."""
+        return spec
 
-    def _row(self, name: str, experiment: Experiment, job: Source) -> Row:
+    def run(self, name: str, experiment: Experiment) -> Row:
+        """See `Method.run`; by the plain loop, as `rl_tuner.chunks` does it to floating-point tolerance."""
         began = time.process_time()
         env = TuningEnv.for_policy(self.policy)
-        episode = run_episode(env, self.policy, experiment.episode_seed, job)
+        episode = run_episode(env, self.policy, experiment.episode_seed, self.job(experiment.spec))
         seconds = time.process_time() - began
-        return Row.of(episode, _place(name, experiment), seconds)
+        return Row.of(episode, place(name, experiment), seconds)
 
 
 class OptimizerMethod(PolicyMethod):
@@ -106,13 +114,15 @@ class OptimizerMethod(PolicyMethod):
         ConfigError: There is no such optimizer, or its package is missing.
     """
 
+    batched = False
+
     def __init__(self, optimizer: str) -> None:
         require_tuning_free(optimizer)
         super().__init__(Constant(), optimizer)
 
-    def run(self, name: str, experiment: Experiment) -> Row:
-        """See `Method.run`."""
-        return self._row(name, experiment, tuning_free(self.identity, experiment.spec))
+    def job(self, spec: JobSpec) -> Source:
+        """The job with the optimizer."""
+        return tuning_free(self.identity, spec)
 
 
 class StaticMethod(PolicyMethod):
@@ -122,9 +132,9 @@ class StaticMethod(PolicyMethod):
         super().__init__(load_policy(setting.schedule), STATIC)
         self.setting = setting
 
-    def run(self, name: str, experiment: Experiment) -> Row:
-        """See `Method.run`."""
-        return self._row(name, experiment, self.setting.apply(experiment.spec))
+    def job(self, spec: JobSpec) -> Source:
+        """The job at the setting."""
+        return self.setting.apply(spec)
 
 
 class SearchMethod(Method):
@@ -138,12 +148,13 @@ class SearchMethod(Method):
         """See `Method.run`."""
         began = time.process_time()
         result = run_search(self.config, experiment.spec, experiment.episode_seed)
-        place = _place(name, experiment)
-        budget = place.beginning.budget * (1 if self.config.shared else self.config.trials)
-        return Row.of_search(result, place, budget, time.process_time() - began)
+        where = place(name, experiment)
+        budget = where.beginning.budget * (1 if self.config.shared else self.config.trials)
+        return Row.of_search(result, where, budget, time.process_time() - began)
 
 
-def _place(name: str, experiment: Experiment) -> Place:
+def place(name: str, experiment: Experiment) -> Place:
+    """Where a method's row of an experiment stands."""
     start = _beginning(experiment.spec, experiment.episode_seed)
     return Place(name, experiment.job, experiment.seed, experiment.episode_seed, start)
 

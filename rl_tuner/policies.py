@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rl_tuner.binning import Binning
 from rl_tuner.course import CourseConfig
 from rl_tuner.errors import PolicyError
+from rl_tuner.frame_stack import FrameStack
 from rl_tuner.policy import Policy
 from rl_tuner.space import SearchSpace
 
@@ -58,9 +59,17 @@ class LearnedPolicy(Policy):
         """The name in the provenance, or the kind of policy."""
         return str(self.provenance.get("name", type(self).__name__))
 
+    def read(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """What the policy reads of observations of shape (…, F): `feature_names`, the last axis."""
+        read: NDArray[Any] = np.asarray(observation)[..., self._columns]
+        return read
+
 
 class MLPPolicy(LearnedPolicy):
     """A feed-forward network; acts at the mean (continuous) or at the likeliest choices (discrete).
+
+    With a memory above 1 it reads the last decisions' observations, so that `act` is to be called once a
+    decision, and `reset` at an episode's start.
 
     Args:
         space: See `LearnedPolicy`.
@@ -70,9 +79,12 @@ class MLPPolicy(LearnedPolicy):
         provenance: See `LearnedPolicy`.
         layers: (weight (out, in), bias (out,)) of each layer, float32.
         activation: Between layers, "tanh" or "relu".
+        memory: How many of the last observations are read, >= 1. The network's input is their features
+            oldest first, zeros for those before the episode's start.
 
     Raises:
-        PolicyError: The layers do not fit each other, the features or the actions, or are not finite.
+        PolicyError: The layers do not fit each other, the memory, the features or the actions, or are not
+            finite; or the memory is below 1.
     """
 
     def __init__(
@@ -84,22 +96,35 @@ class MLPPolicy(LearnedPolicy):
         provenance: Mapping[str, Any],
         layers: Sequence[tuple[torch.Tensor, torch.Tensor]],
         activation: str = "tanh",
+        memory: int = 1,
     ) -> None:
         super().__init__(space, kind, config, feature_names, provenance)
         if activation not in ACTIVATIONS:
             raise PolicyError(f"unknown activation {activation!r}: known are {', '.join(ACTIVATIONS)}")
+        if not isinstance(memory, int) or isinstance(memory, bool) or memory < 1:
+            raise PolicyError(f"memory must be a whole number of observations >= 1, got {memory!r}")
         outputs = int(self.actions.counts.sum()) if kind == "discrete" else len(space)
-        _check_layers(layers, len(self.feature_names), outputs)
+        _check_layers(layers, memory * len(self.feature_names), outputs)
         self.layers = tuple(layers)
         self.activation = activation
+        self.memory = memory
+        self._frames = FrameStack(memory, len(self.feature_names))
 
-    def forward(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The network's outputs, shape (…, outputs), for observations of shape (…, F)."""
+    def forward(self, stacked: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The network's outputs, shape (…, outputs), for its own input, shape (…, memory x features).
+
+        Raises:
+            PolicyError: The input is of another width.
+        """
         import torch
+
+        inputs = self.layers[0][0].shape[1]
+        if stacked.shape[-1] != inputs:
+            raise PolicyError(f"the network reads {inputs} numbers, got an input of shape {stacked.shape}")
 
         act = torch.tanh if self.activation == "tanh" else torch.relu
         with torch.no_grad():
-            x = torch.from_numpy(np.asarray(observation, dtype=np.float32)[..., self._columns])
+            x = torch.from_numpy(np.asarray(stacked, dtype=np.float32))
             for weight, bias in self.layers[:-1]:
                 x = act(torch.nn.functional.linear(x, weight, bias))
             weight, bias = self.layers[-1]
@@ -107,12 +132,46 @@ class MLPPolicy(LearnedPolicy):
         return out
 
     def act(self, observation: NDArray[np.float32]) -> NDArray[Any]:
-        """The action, shape (…, D), for observations of shape (…, F)."""
-        out = self.forward(observation)
+        """The action, shape (…, D), for observations of shape (…, F).
+
+        Raises:
+            PolicyError: It has a memory, and the batch is not of the shape that it remembers.
+        """
+        out = self.forward(self._frames.push(self.read(observation).astype(np.float32, copy=False)))
         if self.actions.kind != "discrete":
             return np.clip(out, -1.0, 1.0)
         logits = np.split(out, np.cumsum(self.actions.counts)[:-1], axis=-1)
         return np.stack([choice.argmax(-1) for choice in logits], axis=-1)
+
+    def reset(self, seed: int | None = None) -> None:  # noqa: ARG002 (it has no randomness of its own)
+        """Forgets the episode, or the batch of episodes."""
+        self._frames.clear()
+
+    def forget(self, mask: NDArray[np.bool_]) -> None:
+        """Forgets single episodes of a batch: those of a vector environment whose slot begins a new one.
+
+        Args:
+            mask: Which rows, bool, shape (N,).
+
+        Raises:
+            PolicyError: The mask is not of bools, or not of the batch's shape.
+        """
+        self._frames.forget(mask)
+
+    def get_state(self) -> dict[str, Any]:
+        """The observations remembered, as plain lists; empty without a memory."""
+        return self._frames.get_state() if self.memory > 1 else {}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues with a memory that `get_state` gave.
+
+        Raises:
+            PolicyError: It is of another form or shape.
+        """
+        if self.memory > 1:
+            self._frames.set_state(state)
+        else:
+            super().set_state(state)
 
 
 class QTablePolicy(LearnedPolicy):
@@ -158,7 +217,7 @@ class QTablePolicy(LearnedPolicy):
 
     def act(self, observation: NDArray[np.float32]) -> NDArray[Any]:
         """The greedy choices, shape (D,), for an observation of shape (F,)."""
-        seen = np.asarray(observation)[self._columns]
+        seen = self.read(observation)
         return np.array(
             [
                 greedy(table[binning.row(seen)], order)

@@ -128,7 +128,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise PolicyError(f"{path} is no policy file: {error}") from error
     except KeyError as error:
         raise PolicyError(f"{path} is a safetensors file, but not a policy of rl-tuner") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PolicyError(f"{path}: its header is not JSON: {error}") from error
     version = header.get("format_version") if isinstance(header, dict) else None
     if version != FORMAT_VERSION:
@@ -147,7 +147,8 @@ def _build(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Le
         layers = [
             (tensors[f"{i}.weight"].float(), tensors[f"{i}.bias"].float()) for i in range(network["layers"])
         ]
-        return MLPPolicy(space, header["actions"], config, names, provenance, layers, network["activation"])
+        activation, memory = network["activation"], network.get("memory", 1)
+        return MLPPolicy(space, header["actions"], config, names, provenance, layers, activation, memory)
     if header["kind"] == "q-table":
         binnings, tables = [], []
         for h in space.hyperparameters:
@@ -171,7 +172,10 @@ def _mlp_parts(policy: MLPPolicy) -> tuple[dict[str, torch.Tensor], dict[str, An
     tensors = {}
     for i, (weight, bias) in enumerate(policy.layers):
         tensors[f"{i}.weight"], tensors[f"{i}.bias"] = weight.contiguous(), bias.contiguous()
-    return tensors, {"layers": len(policy.layers), "activation": policy.activation}
+    network = {"layers": len(policy.layers), "activation": policy.activation}
+    # Absent without a memory, so that such files stay as they were. An rl-tuner that does not know of it
+    # refuses a file that has one, for its first layer then reads more than there are features.
+    return tensors, network | ({"memory": policy.memory} if policy.memory > 1 else {})
 
 
 def _table_parts(policy: QTablePolicy) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -113,6 +113,10 @@ class TorchSchedule(Schedule):
         """Torch's factor at the middle of the coming interval."""
         return self.at(self.middle(observation))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> TorchSchedule:
+        """Itself: it has no memory, and each copy would read off its own table."""
+        return self
+
 
 def stand_in() -> Optimizer:
     """An optimizer at learning rate 1, which a scheduler of torch's turns into its factor."""

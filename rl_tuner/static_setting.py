@@ -81,6 +81,9 @@ def choose_static(
 ) -> StaticSetting:
     """The setting of `GRID` with the lowest mean log validation loss over jobs of the train split.
 
+    Families are drawn as often as in the validation split, which a suite may weigh otherwise: the rival of
+    what is learned must not be chosen on jobs that are rarely judged.
+
     Args:
         suite: Name or file.
         jobs: How many are drawn.
@@ -91,7 +94,8 @@ def choose_static(
         ConfigError: The suite is unknown, or `jobs` below 1.
     """
     require_counts({"jobs": jobs})
-    family, rng = load_suite(suite).family("train"), Streams(seed).numpy("data")
+    splits, rng = load_suite(suite), Streams(seed).numpy("data")
+    family = splits.family("train").weighted_as(splits.family("validation"))
     specs = [family.sample(rng) for _ in range(jobs)]
     trials = run_trials(
         [setting.apply(spec) for spec in specs for setting in GRID],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -53,7 +54,8 @@ class Tuner:
         optimizer: Any `torch.optim.Optimizer`, at the start values you would use without a tuner.
         total_steps: The budget in optimizer steps; give this or `total_samples`.
         total_samples: The budget in training samples.
-        policy: A policy, a shipped name, a schedule's name, or a policy file's path.
+        policy: A policy (the tuner acts with a copy of it), a shipped name, a schedule's name, or a policy
+            file's path.
         model: Needed to tune dropout, and for buffers to be kept and restored.
         validate: Returns the validation loss of the model as it is, lower is better, >= 0; None tunes for
             the training loss. Called once at the start and once at each decision.
@@ -91,7 +93,8 @@ class Tuner:
         if (total_steps is None) == (total_samples is None):
             raise ConfigError("give the budget as total_steps or as total_samples, one of the two")
         _check_types(model, validate, batch_sampler)
-        self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        # A copy: another tuner at work with the same policy must not share its memory.
+        self.policy = copy.deepcopy(policy) if isinstance(policy, Policy) else load_policy(policy)
         self._in_samples = total_samples is not None
         budget = total_samples if total_samples is not None else total_steps
         if not isinstance(budget, int) or budget < 1:

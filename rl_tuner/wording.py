@@ -24,8 +24,8 @@ _RATIOS = {
 
 _FLAGS = {
     "no_validation": ("the job has no validation", "the job has validation"),
-    "nonfinite": ("something was not finite", "all was finite"),
-    "rescued": ("the rails just stepped in", "no rescue"),
+    "nonfinite": ("a loss or weight was not finite", "losses and weights were finite"),
+    "rescued": ("just after a rescue by the rails", "no rescue just before"),
 }
 """Features that are 0 or 1: (meaning of 1, meaning of 0)."""
 
@@ -39,7 +39,39 @@ _PLAIN = {
     "progress": "progress",
     "train_noise": "training noise (std / mean)",
     "grad_alive": "share of tensors with a gradient",
+    "rescues": "share of the rescues used up",
+    "since_best": "share of the budget spent since the best loss",
 }
+
+_SHARES = {
+    "progress": ("in the first {} of the budget", "after {} of the budget", "from {} to {} of the budget"),
+    "next_interval": (
+        "next interval below {} of the budget",
+        "next interval at least {} of the budget",
+        "next interval {} to {} of the budget",
+    ),
+    "update_to_weight": (
+        "updates below {} of the weights' size",
+        "updates at least {} of the weights' size",
+        "updates {} to {} of the weights' size",
+    ),
+    "grad_alive": (
+        "gradients in less than {} of the tensors",
+        "gradients in at least {} of the tensors",
+        "gradients in {} to {} of the tensors",
+    ),
+    "rescues": (
+        "less than {} of the rescues used up",
+        "at least {} of the rescues used up",
+        "{} to {} of the rescues used up",
+    ),
+    "since_best": (
+        "best loss less than {} of the budget ago",
+        "best loss at least {} of the budget ago",
+        "best loss {} to {} of the budget ago",
+    ),
+}
+"""How it is said that a share lies below a bound, above it, or between two."""
 
 
 def move(h: Hyperparameter, fraction: float) -> str:
@@ -49,6 +81,23 @@ def move(h: Hyperparameter, fraction: float) -> str:
         return "unchanged"
     shown = f"{factor:.3g}" if 0.9 < factor < 1.1 else f"{factor:.2g}"
     return f"odds × {shown}" if h.scale == "logit" else f"× {shown}"
+
+
+def advice(h: Hyperparameter, fraction: float) -> str:
+    """A move as one would tell it to a person: "multiply lr by 3.2", "lower dropout (as from 0.2 to 0.084)".
+
+    A probability's change depends on where it stands: an example says it.
+    """
+    if h.scale != "logit":
+        factor = _exp(h, fraction * h.step)
+        usual = {2.0: "double", 0.5: "halve"}.get(round(factor, 9))
+        return (
+            f"{usual} {h.name}" if usual else f"multiply {h.name} by {move(h, fraction).removeprefix('× ')}"
+        )
+    how = f"{'raise' if fraction > 0 else 'lower'} {h.name}"
+    example = 0.9 if h.high > 0.9 else 0.2
+    moved = 1 / (1 + math.exp(-h.coordinate(example) - fraction * h.step))
+    return f"{how} (as from {example} to {moved:.2g})"
 
 
 def feature_words(space: SearchSpace, name: str) -> str:
@@ -67,6 +116,7 @@ def feature_words(space: SearchSpace, name: str) -> str:
         "in_bounds": h.name,
         "available": f"the job has {h.name}",
         "last_action": f"last change of {h.name}",
+        "vs_best": f"{_subject(h)} over where the loss was best",
     }[kind]
 
 
@@ -85,17 +135,16 @@ def condition(space: SearchSpace, name: str, low: float, high: float) -> str:
         return _ratio(*_RATIOS[name], low, high)
     if name in _FLAGS:
         return _flag(*_FLAGS[name], low, high)
-    if name in _POWERS:
-        subject, plus = _POWERS[name]
-        return _between(
-            subject, *(f"{10 ** (x - plus):.2g}" if math.isfinite(x) else None for x in (low, high))
-        )
+    if name in _SHARES:
+        plus = _POWERS[name][1] if name in _POWERS else None
+        return _share(_SHARES[name], *(x if plus is None else 10 ** (x - plus) for x in (low, high)))
     if name in _PLAIN:
         return _between(_PLAIN[name], *(f"{x:.2g}" if math.isfinite(x) else None for x in (low, high)))
     h, kind = _own(space, name)
-    if kind == "vs_start":
+    if kind in ("vs_start", "vs_best"):
         scale = h.reach * (math.log(2) if h.scale == "log2" else 1.0)
-        return _ratio(_subject(h), "its start value", low * scale, high * scale)
+        reference = "its start value" if kind == "vs_start" else "where the loss was best"
+        return _ratio(_subject(h), reference, low * scale, high * scale)
     if kind == "in_bounds":
         return _between(h.name, *(_value(h, x) for x in (low, high)))
     if kind == "available":
@@ -142,6 +191,19 @@ def _between(subject: str, low: str | None, high: str | None) -> str:
     return f"{subject} {low} to {high}"
 
 
+def _share(texts: tuple[str, str, str], low: float, high: float) -> str:
+    """In words, that a share lies in [low, high); a bound at 0 or below, or at infinity, is none."""
+    below, above, between = texts
+    if math.isinf(high):
+        return above.format(_percent(low))
+    return below.format(_percent(high)) if low <= 0 else between.format(_percent(low), _percent(high))
+
+
+def _percent(share: float) -> str:
+    value = 100 * share
+    return f"{value:.0f} %" if 99.5 <= abs(value) < 1e4 else f"{value:.2g} %"
+
+
 def _flag(yes: str, no: str, low: float, high: float) -> str:
     # A flag is 0 or 1: whatever the edge, the bin that holds 1 is the one above it.
     return yes if low <= 1 < high and low > 0 else no
@@ -164,9 +226,9 @@ def _beyond(log_ratio: float, *, below: bool) -> str:
     if not 0.5 <= ratio <= 2:
         return f"{'<' if below else '>'} {ratio:.2g} ×"
     side, sign = ("below", ">" if below else "<") if ratio < 1 else ("above", "<" if below else ">")
-    return f"{sign} {abs(ratio - 1) * 100:.2g} % {side}"
+    return f"{sign} {_percent(abs(ratio - 1))} {side}"
 
 
 def _change(log_ratio: float) -> str:
     ratio = math.exp(log_ratio)
-    return f"{ratio:.0%}" if 0.5 <= ratio <= 2 else f"{ratio:.2g} ×"
+    return f"{100 * ratio:.0f} %" if 0.5 <= ratio <= 2 else f"{ratio:.2g} ×"

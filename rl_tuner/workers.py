@@ -75,14 +75,19 @@ _given: list[Any] = []
 """In a worker: the function and what its tasks share."""
 
 
-def _begin(content: bytes) -> None:
-    """What a worker does first."""
-    import torch
-
-    torch.set_num_threads(1)
+def begin_worker() -> None:
+    """What a worker process does first: it is to end with its parent and by Ctrl-C; torch gets one thread."""
     # Ctrl-C reaches every process of a terminal: the parent says what there is to say.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _begin(content: bytes) -> None:
+    """What a worker that is given tasks does first."""
+    begin_worker()
     _given[:] = pickle.loads(content)
 
 

@@ -217,6 +217,10 @@ class VectorEnvironmentContract:
         """A fresh environment; a test's options go to its constructor."""
         raise NotImplementedError
 
+    def budgets(self, env: VectorTuningEnv) -> NDArray[np.int64]:
+        """What the slots' present jobs may use, in samples."""
+        return env.courses.budget.copy()
+
     def test_the_spaces_are_those_of_one_environment_batched(self) -> None:
         env = self.make(5)
         assert env.num_envs == 5
@@ -287,7 +291,7 @@ class VectorEnvironmentContract:
         env.reset(seed=5)
         ended = np.zeros(3, np.bool_)
         for _ in range(env.config.decisions):
-            budgets = env.courses.budget.copy()
+            budgets = self.budgets(env)
             *_, terminated, _, info = env.step(np.zeros_like(env.action_space.sample()))
             for slot in np.flatnonzero(terminated):
                 final = info["final_info"]

@@ -106,13 +106,15 @@ class AgentContract(ABC):
 
     kind = "discrete"
     enough = 2_000
+    tiny: type[TinyTuning] = TinyTuning
+    """What `enough` steps of suffice to learn the optimum."""
 
     @abstractmethod
     def make(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any], seed: int = 0) -> Agent:
         """An agent that learns quickly."""
 
     def many(self, n: int = 4) -> VectorEnv[Any, Any, Any]:
-        return vectorized(*[lambda: TinyTuning(self.kind)] * n)
+        return vectorized(*[lambda: self.tiny(self.kind)] * n)
 
     def observations(self, n: int = 200) -> np.ndarray:
         shape = (n, len(TinyTuning().feature_names))
@@ -123,7 +125,7 @@ class AgentContract(ABC):
         return np.stack([policy.act(o) for o in self.observations()])
 
     def greedy_return(self, agent: Agent) -> float:
-        env = TinyTuning(self.kind)
+        env = self.tiny(self.kind)
         total = 0.0
         for seed in range(10):
             observation, _ = env.reset(seed=900 + seed)
@@ -139,7 +141,7 @@ class AgentContract(ABC):
             assert np.abs(policy.actions.fraction(policy.act(observation))).max() <= 1
 
     def test_it_learns_the_known_optimum(self) -> None:
-        agent = self.make(TinyTuning(self.kind))
+        agent = self.make(self.tiny(self.kind))
         before = self.greedy_return(agent)
         agent.fit(self.enough)
         assert before < 0.4 * LENGTH

@@ -17,19 +17,21 @@ from rl_tuner.space import search_space
 PROVENANCE = {"name": "sample", "suite": "quick", "seeds": [0, 1], "scores": {"mean": 1.25}}
 
 
-def network(kind: str = "continuous", seed: int = 0, names: tuple[str, ...] | None = None) -> MLPPolicy:
+def network(
+    kind: str = "continuous", seed: int = 0, names: tuple[str, ...] | None = None, memory: int = 1
+) -> MLPPolicy:
     """An MLP over lr and dropout."""
     space = search_space(["lr", "dropout"])
     names = names or FeatureSet(space).names
     outputs = 8 if kind == "discrete" else 2
     generator = torch.Generator().manual_seed(seed)
-    sizes = [len(names), 16, 16, outputs]
+    sizes = [memory * len(names), 16, 16, outputs]
     layers = [
         (torch.randn(b, a, generator=generator), torch.randn(b, generator=generator))
         for a, b in pairwise(sizes)
     ]
     config = CourseConfig(decisions=12, reward="best_improvement", rails=Rails(rescues=2), patience=4)
-    return MLPPolicy(space, kind, config, names, PROVENANCE, layers, "tanh")
+    return MLPPolicy(space, kind, config, names, PROVENANCE, layers, "tanh", memory)
 
 
 def tables(seed: int = 0) -> QTablePolicy:
@@ -53,6 +55,7 @@ def tables(seed: int = 0) -> QTablePolicy:
 SAMPLES = {
     "mlp-continuous": lambda: network("continuous"),
     "mlp-discrete": lambda: network("discrete"),
+    "mlp-memory": lambda: network("continuous", memory=3),
     "q-table": tables,
 }
 

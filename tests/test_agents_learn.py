@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl_tuner.agents import PPOAgent, QLearning
+from rl_tuner.agents import EvolutionStrategy, PPOAgent, QLearning
 from rl_tuner.agents.agent import Agent
 from rl_tuner.envs import TuningEnv
 from rl_tuner.envs.vector_env import VectorTuningEnv
@@ -20,8 +20,12 @@ AGENTS: dict[str, tuple[str, int, Callable[[Any], Agent]]] = {
     "q-learning": ("discrete", 4_000, lambda env: QLearning(env, seed=0)),
     "ppo": ("continuous", 4_000, lambda env: PPOAgent(env, seed=0)),
 }
-MANY_AGENTS = {**AGENTS, "ppo": ("continuous", 8_000, AGENTS["ppo"][2])}
-"""On many jobs PPO learns with fewer passes over what it collected."""
+MANY_AGENTS = {
+    **AGENTS,
+    "ppo": ("continuous", 8_000, AGENTS["ppo"][2]),
+    "es": ("continuous", 16_000, lambda env: EvolutionStrategy(env, population=8, seed=0)),
+}
+"""On many jobs PPO learns with fewer passes over what it collected. ES learns from whole episodes only."""
 
 
 def returns(policy: Policy) -> np.ndarray[Any, Any]:

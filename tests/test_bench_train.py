@@ -7,7 +7,7 @@ import torch
 from stable_baselines3 import PPO
 
 from rl_tuner import bench_train as bench
-from rl_tuner.agents import ppo
+from rl_tuner.agents import ppo_settings
 from rl_tuner.agents.ppo_settings import RolloutSettings
 from rl_tuner.bench_train import PARTS, REST, ScaleFigure, TrainFigure, misses
 from rl_tuner.envs.suites import SUITES
@@ -63,8 +63,8 @@ def test_nothing_stays_watched_the_threads_are_put_back_and_no_file_is_left(tmp_
 def test_scaling_measures_the_single_environment_and_vector_environments_of_one_job_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (bench, ppo):  # an episode is enough
-        monkeypatch.setattr(module, "rollout_settings", lambda num_envs: RolloutSettings(20, 4, 1))
+    for module in (bench, ppo_settings):  # an episode is enough
+        monkeypatch.setattr(module, "rollout_settings", lambda *_: RolloutSettings(20, 4, 1))
     told: list[int] = []
     figures = bench.bench_scaling((1, 3), 1, "tiny", on_rollout=lambda: told.append(1))
     assert [(f.env, f.num_envs, f.transitions) for f in figures] == [

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from rl_tuner import cli, methods, report_page, static_setting
+from rl_tuner import chunks, cli, report_page, static_setting
 from rl_tuner.errors import ConfigError
 from rl_tuner.policy_file import save_policy
 from rl_tuner.results import Row
@@ -149,17 +149,21 @@ def stored(out: str = "x") -> dict[tuple[str, int, int], Row]:
 
 
 class Stop:
-    """Raises instead of running anything, from the nth run on."""
+    """Raises instead of writing a row, from the nth one on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-        self.run, self.left = methods.run_episode, after
-        monkeypatch.setattr(methods, "run_episode", self)
+        self.add, self.left = RowStore.add, after
+        monkeypatch.setattr(RowStore, "add", lambda store, row: self(store, row))
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, store: RowStore, row: Row) -> None:
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt
-        return self.run(*arguments)
+        self.add(store, row)
+
+
+def refuse(*_: Any) -> None:
+    raise AssertionError("nothing is left to run")
 
 
 def untimed(out: str) -> list[dict[str, Any]]:
@@ -188,7 +192,7 @@ def test_an_interrupted_run_is_resumed_and_ends_with_the_same_table(monkeypatch:
 
 def test_a_finished_run_is_resumed_without_running_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     before = invoke("cosine", *TINY, "--out", "x")
-    Stop(monkeypatch, after=0)
+    monkeypatch.setattr(chunks, "run_together", refuse)
     after = invoke("cosine", *TINY, "--out", "x", "--resume")
     assert table_of(after.stdout) == table_of(before.stdout)
 

@@ -53,12 +53,12 @@ def table(out: str) -> dict[str, Any]:
 
 
 def rows_stored(out: str) -> int:
-    """Rows on disk so far, asked for as anybody would who looks on."""
+    """Rows on disk so far, asked for as anybody would who looks on (a kill may leave work to be undone)."""
     file = Path(out, "results.sqlite")
     if not file.is_file():
         return 0
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)) as connection:
+        with closing(sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=10)) as connection:
             return int(connection.execute("SELECT count(*) FROM rows").fetchone()[0])
     except sqlite3.OperationalError:  # the table is just being made
         return 0
@@ -73,7 +73,7 @@ def kill_at_a_random_moment(process: subprocess.Popen[bytes], rng: random.Random
     else:
         while rows_stored("x") < wanted and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-        time.sleep(rng.uniform(0.0, 0.2))
+        time.sleep(rng.uniform(0.0, 0.1))
     at_work = process.poll() is None
     if at_work:
         os.killpg(process.pid, signal.SIGKILL)

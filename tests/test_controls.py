@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ from rl_tuner.features import FeatureSet
 from rl_tuner.habits import Habits, _mean, habits
 from rl_tuner.intervals import boundaries
 from rl_tuner.policies import MLPPolicy
-from rl_tuner.policy import Policy
 from rl_tuner.rollout import Episode, run_episode
+from rl_tuner.seeding import Streams
+from rl_tuner.side_by_side import Run, run_side_by_side
 from rl_tuner.space import search_space
 from tests.comparing import add_suite
 from tests.learned_policies import SAMPLES, network, random_observations
@@ -83,13 +86,30 @@ def test_habits_are_means_over_the_jobs_at_each_share_of_the_budget(tiny: None) 
 def test_habits_are_of_the_train_split_alone(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set[str]()
 
-    def note(env: TuningEnv, policy: Policy, seed: int, job: JobSpec) -> Episode:
-        seen.add(job.dataset)
-        return run_episode(env, policy, seed, job)
+    def note(runs: Sequence[Run], **options: Any) -> list[Episode]:
+        seen.update(run.job.dataset for run in runs if isinstance(run.job, JobSpec))
+        return run_side_by_side(runs, **options)
 
-    monkeypatch.setattr("rl_tuner.habits.run_episode", note)
+    monkeypatch.setattr("rl_tuner.habits.run_side_by_side", note)
     controls_of(linear(), "tiny")
     assert seen == {*TINY.family("train").parts[0].datasets}
+
+
+def test_habits_are_what_single_environments_show(tiny: None) -> None:
+    """At the first decision, stepped by hand in the plain loop."""
+    policy = linear(val_vs_last=(0.5, 0.0), lr_available=(0.1, -0.3))
+    found = habits(policy, "tiny", jobs=2, seed=7)
+    family, rng = TINY.family("train"), Streams(7).numpy("data")
+    first, last = [], []
+    for number in range(2):
+        env = TuningEnv.for_policy(policy)
+        observation, _ = env.reset(seed=7 + number, options={"job": family.sample(rng)})
+        first.append(observation)
+        env.step(policy.act(observation))
+        last.append(np.where(env.course.anchor.available, env.course.offset / SPACE.reaches, np.nan))
+    np.testing.assert_allclose(found.observations[0], np.mean(first, 0), atol=1e-4)
+    np.testing.assert_allclose(found.offsets[0], np.nanmean(last, 0), atol=1e-4)
+    assert found.offsets[0, 0] > 0
 
 
 def test_means_leave_out_the_jobs_that_lack_a_hyperparameter() -> None:
@@ -153,10 +173,34 @@ def test_an_untrained_policy_is_of_the_same_form_but_knows_nothing(kind: str) ->
     if kind != "mlp-discrete":  # whose likeliest choice is any one, however little it prefers it
         changes = [fresh.actions.fraction(fresh.act(o)) for o in seen]
         assert np.abs(changes).max() < 0.3  # it holds nearly still, as learning begins
+        fresh.reset()
     again, other = untrained(policy), untrained(policy, seed=1)
     np.testing.assert_array_equal([fresh.act(o) for o in seen], [again.act(o) for o in seen])
     if kind == "mlp-continuous":
         assert not np.array_equal([fresh.act(o) for o in seen], [other.act(o) for o in seen])
+
+
+def test_an_untrained_policy_remembers_as_much_as_the_trained_one() -> None:
+    fresh = untrained(network(memory=3))
+    assert isinstance(fresh, MLPPolicy)
+    assert fresh.memory == 3
+    seen = random_observations(fresh, 2)
+    first = fresh.act(seen[0])
+    fresh.act(seen[1])
+    assert not np.array_equal(fresh.act(seen[0]), first)  # others went before
+
+
+def test_a_blind_policy_remembers_what_it_saw_not_what_was_there() -> None:
+    weight = torch.zeros(2, 2 * len(NAMES))
+    weight[0, NAMES.index("val_vs_best")] = 1.0  # of the decision before
+    weight[1, NAMES.index("progress")] = 1.0
+    config = CourseConfig(decisions=DECISIONS, rails=False)
+    policy = MLPPolicy(SPACE, "continuous", config, NAMES, {}, [(weight, torch.zeros(2))], memory=2)
+    blind = BlindPolicy(policy, means(0.5))
+    blind.reset()
+    acted = [blind.act(seeing(val_vs_best=-2.0, progress=share)) for share in (0.25, 0.75)]
+    np.testing.assert_allclose(acted, [[0.0, 0.0], [0.5, 0.25]])
+    assert blind.get_state() == policy.get_state() != {}
 
 
 def test_the_untrained_weights_have_the_gains_that_learning_begins_with() -> None:

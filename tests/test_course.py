@@ -130,6 +130,21 @@ def test_the_observation_after_an_interval_compares_it_with_the_track_before() -
     assert feature(course, "rescued") == 0
 
 
+def test_the_observation_remembers_where_and_when_the_loss_was_best() -> None:
+    course, trainee = start(rails=Rails(rescues=4))
+    decide(course, trainee, [1.0, 0.0], 2.0)  # the best one, at a quarter of the budget
+    assert (feature(course, "lr_vs_best"), feature(course, "since_best")) == (0, 0)
+    decide(course, trainee, [1.0, 1.0], 2.5)
+    assert feature(course, "lr_vs_best") == pytest.approx(SPACE.steps[0] / SPACE.reaches[0])
+    assert feature(course, "batch_size_vs_best") == pytest.approx(SPACE.steps[1] / SPACE.reaches[1])
+    assert (feature(course, "since_best"), feature(course, "rescues")) == (0.25, 0)
+    decide(course, trainee, [0.0, 0.0], math.inf)  # the rails cut the lr of the interval before
+    cut = SPACE.steps[0] + math.log(0.3)
+    assert feature(course, "lr_vs_best") == pytest.approx(cut / SPACE.reaches[0])
+    assert (feature(course, "since_best"), feature(course, "rescues")) == (0.5, 0.25)
+    assert (feature(course, "val_vs_best"), feature(course, "rescued")) == (10, 1)
+
+
 def test_a_diverged_interval_is_undone_and_the_learning_rate_cut_below_good_and_failed() -> None:
     course, trainee = start()
     decide(course, trainee, [0.0, 0.0], 2.0)
@@ -357,6 +372,13 @@ def test_a_saved_state_does_not_change_when_the_course_goes_on() -> None:
     assert pickle.dumps(state) == before
 
 
+def test_a_state_of_an_earlier_version_is_refused_by_what_it_lacks() -> None:
+    course, _ = start()
+    old = {name: value for name, value in course.get_state().items() if name != "_best_offset"}
+    with pytest.raises(ConfigError, match="saved by another version of rl-tuner: it lacks '_best_offset'"):
+        course.set_state(old)
+
+
 def test_a_state_of_another_search_space_is_refused() -> None:
     course, _ = start()
     space = search_space(["lr"])
@@ -416,7 +438,7 @@ def test_a_course_of_two_phases_computed_by_hand() -> None:
     assert [r.best for r in course.records] == [2.0, 10.0, 5.0, 5.0]
 
 
-def test_a_phase_begins_with_the_observation_of_a_fresh_start_at_its_progress() -> None:
+def test_a_phase_begins_with_the_observation_of_a_fresh_start_at_its_progress_and_rescues() -> None:
     course, trainee = start(budget=[40, 120])
     decide(course, trainee, [1.0, 1.0], 50.0)  # diverged, and rescued
     assert feature(course, "rescued") == 1
@@ -427,6 +449,7 @@ def test_a_phase_begins_with_the_observation_of_a_fresh_start_at_its_progress() 
     expected = dict(zip(names, fresh.observation(), strict=True))
     assert shown.pop("progress") == 0.25
     assert expected.pop("progress") == 0
+    assert (shown.pop("rescues"), expected.pop("rescues")) == (1 / 8, 0)
     assert shown == expected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from rl_tuner.envs.suites import SUITES
 from rl_tuner.errors import PolicyError
 from rl_tuner.features import FeatureSet
 from rl_tuner.policies import MLPPolicy, QTablePolicy
-from rl_tuner.space import BATCH_SIZE, DROPOUT, HYPERPARAMETERS, LR, search_space
-from rl_tuner.wording import condition, feature_words, move
+from rl_tuner.space import BATCH_SIZE, DROPOUT, HYPERPARAMETERS, LR, MOMENTUM, search_space
+from rl_tuner.wording import advice, condition, feature_words, move
 from tests.tiny import TINY
 
 SPACE = search_space(["lr", "dropout"])
@@ -35,7 +36,7 @@ def make_visits(n: int, fractions: NDArray[np.float64] | None = None, **columns:
     for name, values in {"lr_available": 1, "dropout_available": 1, **columns}.items():
         observations[:, NAMES.index(name)] = values
     moves = np.zeros((n, 2)) if fractions is None else fractions
-    return Visits(observations, moves, np.arange(n) * 3 // n, 1, "nowhere")
+    return Visits(observations, moves, np.arange(n), np.arange(n) * 3 // n, 1, "nowhere")
 
 
 def linear(weights: dict[str, tuple[float, float]], kind: str = "continuous") -> MLPPolicy:
@@ -67,25 +68,38 @@ def test_batch_sizes_double_and_probabilities_move_in_odds() -> None:
     assert move(DROPOUT, 1.0) == f"odds × {math.e:.1f}"
 
 
+def test_a_move_is_told_as_one_would_say_it() -> None:
+    assert advice(LR, 1.0) == "multiply lr by 3.2"
+    assert (advice(BATCH_SIZE, 1.0), advice(BATCH_SIZE, -1.0)) == ("double batch_size", "halve batch_size")
+    # Odds of 0.2 are 1/4: e times them is 0.68, a probability of 0.40.
+    assert advice(DROPOUT, 1.0) == "raise dropout (as from 0.2 to 0.4)"
+    assert advice(MOMENTUM, -1.0) == "lower momentum (as from 0.9 to 0.85)"
+
+
 @pytest.mark.parametrize(
     ("name", "low", "high", "words"),
     [
-        ("progress", -INF, 0.12, "progress < 0.12"),
-        ("progress", 0.5, INF, "progress ≥ 0.5"),
-        ("progress", 0.12, 0.5, "progress 0.12 to 0.5"),
+        ("progress", -INF, 0.12, "in the first 12 % of the budget"),
+        ("progress", 0.5, INF, "after 50 % of the budget"),
+        ("progress", 0.12, 0.5, "from 12 % to 50 % of the budget"),
+        ("progress", -INF, 1.0, "in the first 100 % of the budget"),
+        ("progress", 0.0, 0.05, "in the first 5 % of the budget"),
         ("val_vs_last", -INF, math.log(0.9), "validation loss > 10 % below its last value"),
         ("val_vs_last", -INF, math.log(1.05), "validation loss < 5 % above its last value"),
         ("val_vs_last", math.log(0.9), INF, "validation loss < 10 % below its last value"),
         ("val_vs_last", math.log(1.05), INF, "validation loss > 5 % above its last value"),
         ("val_vs_last", -INF, 0.0, "validation loss below its last value"),
         ("val_vs_last", 0.0, INF, "validation loss at or above its last value"),
-        ("val_vs_best", math.log(0.9), math.log(1.2), "validation loss 90% to 120% of its best value"),
+        ("val_vs_best", math.log(0.9), math.log(1.2), "validation loss 90 % to 120 % of its best value"),
         ("val_vs_first", -INF, math.log(0.1), "validation loss < 0.1 × its first value"),
+        ("val_vs_first", math.log(2), INF, "validation loss > 100 % above its first value"),
         ("grad_vs_first", math.log(4.5), INF, "gradient norm > 4.5 × its first value"),
-        ("update_to_weight", 0.0, 1.0, "update-to-weight ratio 0.001 to 0.01"),
-        ("next_interval", -INF, 0.0, "next interval's share of the budget < 0.1"),
-        ("rescued", 0.5, INF, "the rails just stepped in"),
-        ("rescued", -INF, 0.5, "no rescue"),
+        ("update_to_weight", 0.0, 1.0, "updates 0.1 % to 1 % of the weights' size"),
+        ("update_to_weight", -INF, 1.0, "updates below 1 % of the weights' size"),
+        ("update_to_weight", 1.0, INF, "updates at least 1 % of the weights' size"),
+        ("next_interval", -INF, 0.0, "next interval below 10 % of the budget"),
+        ("rescued", 0.5, INF, "just after a rescue by the rails"),
+        ("rescued", -INF, 0.5, "no rescue just before"),
         ("no_validation", 1.0, INF, "the job has no validation"),
         ("dropout_available", 0.5, INF, "the job has dropout"),
         ("dropout_available", -INF, 0.5, "the job has no dropout"),
@@ -130,12 +144,12 @@ def test_a_tables_rules_are_its_rows_in_words_with_their_worth_and_share() -> No
     # Three visits in row 0, one in row 2; row 3 is never met, though it has the widest gap.
     visits = make_visits(4, progress=[0.1, 0.1, 0.1, 0.5], val_vs_last=[-1, -1, -1, -1])
     first, second, third = rules(policy, visits)
-    assert first.when == "progress < 0.12, validation loss > 10 % below its last value"
-    assert (first.action, first.gap, first.share) == ("lr × 3.2", 3.0, 0.75)
-    assert (second.when, second.action) == ("always", "dropout odds × 2.7")
+    assert first.when == ("in the first 12 % of the budget", "validation loss > 10 % below its last value")
+    assert (first.action, first.gap, first.share) == ("multiply lr by 3.2", 3.0, 0.75)
+    assert (second.when, second.action) == ((), "raise dropout (as from 0.2 to 0.4)")
     assert (second.gap, second.share) == (0.25, 1.0)
-    assert third.when == "progress ≥ 0.12, validation loss > 10 % below its last value"
-    assert (third.action, third.gap, third.share) == ("lr × 0.32", 0.5, 0.25)
+    assert third.when == ("after 12 % of the budget", "validation loss > 10 % below its last value")
+    assert (third.action, third.gap, third.share) == ("multiply lr by 0.32", 0.5, 0.25)
 
 
 def test_rows_that_hold_still_are_no_rules() -> None:
@@ -194,6 +208,19 @@ def test_a_discrete_network_is_judged_by_the_mean_of_its_choices() -> None:
     assert found["dropout"] == pytest.approx(0.0, abs=1e-7)
 
 
+def test_with_a_memory_the_newest_observation_is_varied_and_the_older_ones_stay() -> None:
+    # lr follows progress now plus half of progress before, clipped at 1; columns: before, now.
+    weight = torch.tensor([[0.5, 1.0], [0.0, 0.0]])
+    policy = MLPPolicy(SPACE, "continuous", CONFIG, ["progress"], {}, [(weight, torch.zeros(2))], memory=2)
+    visits = make_visits(4, progress=[0.2, 0.9, 0.2, 0.4])
+    visits = replace(visits, decisions=np.array([0, 1, 0, 1]))  # two episodes
+    spread = float(np.std([0.2, 0.9, 0.2, 0.4]))
+    # Only the second decision, 0.9 after 0.2, comes to the limit: 0.1 + 0.9 is 1.
+    expected = np.mean([spread, spread / 2, spread, spread])
+    found = {s.hyperparameter: s.slope for s in sensitivities(policy, visits)}
+    assert found == {"lr": pytest.approx(expected, abs=1e-6), "dropout": pytest.approx(0.0, abs=1e-7)}
+
+
 def test_habits_are_shares_and_means_by_stage() -> None:
     fractions = np.array([[1.0, 0], [0.5, 0], [0.0, 0], [0.01, 0], [-1.0, 0], [-0.5, 0]])
     lr, dropout = habits(linear({"progress": (0, 0)}), make_visits(6, fractions))
@@ -217,6 +244,7 @@ def test_visits_are_what_the_policy_meets_on_the_suites_jobs(monkeypatch: pytest
     assert done == [1, 2, 3]
     assert visits.where == "suite tiny, validation split"
     np.testing.assert_allclose(visits.fractions[:, 0], 0.5 * visits.observations[:, 0], rtol=1e-6)
+    assert visits.decisions.tolist() == [0, 1, 2, 3, 4, 5] * 3
     assert visits.stages.tolist() == [0, 0, 1, 1, 2, 2] * 3
     again = visit(policy, suite="tiny", split="validation", jobs=3, seed=4)
     assert np.array_equal(again.observations, visits.observations)

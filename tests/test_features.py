@@ -10,7 +10,15 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_tuner.features import CLIP, HYPERPARAMETER_FEATURES, JOB_FEATURES, FeatureSet
+from rl_tuner.errors import ConfigError
+from rl_tuner.features import (
+    CLIP,
+    FEATURE_GROUPS,
+    HYPERPARAMETER_FEATURES,
+    JOB_FEATURES,
+    FeatureSet,
+    features_without,
+)
 from rl_tuner.history import Interval, Track
 from rl_tuner.space import search_space
 
@@ -27,7 +35,8 @@ LOSSES = ("train_early", "train_late", "val_loss", "grad_norm")  # what a factor
 def observe(**changes: Any) -> dict[str, float]:
     arguments: dict[str, Any] = {
         "track": Track(), "interval": Interval(), "progress": 0.0, "next_interval": 0.1, "anchor": ANCHOR,
-        "offset": np.zeros(5), "fraction": np.zeros(5), "rescued": False,
+        "offset": np.zeros(5), "fraction": np.zeros(5), "rescued": False, "rescues": 0.0, "since_best": 0.0,
+        "best_offset": np.zeros(5),
     }  # fmt: skip
     unknown = set(changes) - set(arguments)
     assert not unknown, unknown
@@ -36,7 +45,7 @@ def observe(**changes: Any) -> dict[str, float]:
 
 
 def test_names_are_unique_and_those_documented_in_order() -> None:
-    assert len(set(FEATURES.names)) == len(FEATURES.names) == len(FEATURES) == 18 + 4 * 5
+    assert len(set(FEATURES.names)) == len(FEATURES.names) == len(FEATURES) == 20 + 5 * 5
     assert FEATURES.names[: len(JOB_FEATURES)] == JOB_FEATURES
     assert FEATURES.names[len(JOB_FEATURES) : len(JOB_FEATURES) + 5] == (
         "lr_vs_start",
@@ -45,14 +54,46 @@ def test_names_are_unique_and_those_documented_in_order() -> None:
         "dropout_vs_start",
         "momentum_vs_start",
     )
-    assert HYPERPARAMETER_FEATURES == ("vs_start", "in_bounds", "available", "last_action")
+    assert HYPERPARAMETER_FEATURES == ("vs_start", "in_bounds", "available", "last_action", "vs_best")
+
+
+def test_every_feature_is_in_one_group() -> None:
+    grouped = [name for group in FEATURE_GROUPS.values() for name in group]
+    assert sorted(grouped) == sorted([*JOB_FEATURES, *HYPERPARAMETER_FEATURES])
+
+
+def test_what_is_left_without_groups_keeps_its_order() -> None:
+    space = search_space(["lr", "dropout"])
+    assert features_without(space, ()) == FeatureSet(space).names
+    assert features_without(space, ("validation", "gradients", "values", "best")) == (
+        *("progress", "next_interval"),
+        *("train_vs_last", "train_vs_best", "train_vs_first", "train_trend", "train_noise"),
+        *("nonfinite", "rescued", "rescues"),
+        *("lr_last_action", "dropout_last_action"),
+    )
+
+
+@given(st.sets(st.sampled_from(sorted(FEATURE_GROUPS)), max_size=len(FEATURE_GROUPS) - 1))
+def test_without_some_groups_and_without_the_others_is_everything_once(without: set[str]) -> None:
+    others = set(FEATURE_GROUPS) - without
+    kept = features_without(SPACE, without)
+    dropped = features_without(SPACE, others) if without else ()
+    assert sorted(kept + dropped) == sorted(FEATURES.names)
+
+
+def test_an_unknown_group_is_refused_and_so_is_nothing_left() -> None:
+    with pytest.raises(ConfigError, match=r"unknown group of features 'validaton'.*'validation'"):
+        features_without(SPACE, ("validaton",))
+    with pytest.raises(ConfigError, match="no feature left"):
+        features_without(SPACE, tuple(FEATURE_GROUPS))
 
 
 def test_observations_lie_in_the_gym_space() -> None:
-    assert FEATURES.gym_space == spaces.Box(-CLIP, CLIP, (38,), np.float32)
+    assert FEATURES.gym_space == spaces.Box(-CLIP, CLIP, (45,), np.float32)
     observation = FEATURES.observe(
         track=Track.begin(1.0), interval=Interval(val_loss=math.inf, finite=False), progress=1.0,
         next_interval=1e-9, anchor=ANCHOR, offset=ANCHOR.high, fraction=np.ones(5), rescued=True,
+        rescues=1.0, since_best=1.0, best_offset=ANCHOR.low,
     )  # fmt: skip
     assert FEATURES.gym_space.contains(observation)
 
@@ -82,7 +123,8 @@ def test_an_observation_computed_by_hand() -> None:
     offset = SPACE.reaches * np.array([0.5, -0.25, 0.0, 0.0, 1.0])
     seen = observe(
         track=track, interval=interval, progress=0.5, next_interval=0.01, offset=offset,
-        fraction=np.array([1.0, -1.0, 0.5, 0.0, 0.25]), rescued=True,
+        fraction=np.array([1.0, -1.0, 0.5, 0.0, 0.25]), rescued=True, rescues=0.25, since_best=0.375,
+        best_offset=SPACE.reaches * np.array([0.75, -0.25, -1.0, 0.5, 0.0]),
     )  # fmt: skip
     log = math.log
     assert {name: seen[name] for name in JOB_FEATURES} == pytest.approx(
@@ -105,11 +147,14 @@ def test_an_observation_computed_by_hand() -> None:
             "no_validation": 0.0,
             "nonfinite": 0.0,
             "rescued": 1.0,
+            "rescues": 0.25,
+            "since_best": 0.375,
         },
         abs=1e-6,
     )
     assert [seen[f"{n}_vs_start"] for n in START] == pytest.approx([0.5, -0.25, 0, 0, 1])
     assert [seen[f"{n}_last_action"] for n in START] == pytest.approx([1, -1, 0.5, 0, 0.25])
+    assert [seen[f"{n}_vs_best"] for n in START] == pytest.approx([-0.25, 0, 1, -0.5, 1])
     lr = 2 * (math.log(1e-3 * 10**1.5) - math.log(1e-7)) / math.log(1e8) - 1
     assert seen["lr_in_bounds"] == pytest.approx(lr)
     assert seen["batch_size_in_bounds"] == pytest.approx(2 * (5 - 3) / 7 - 1)
@@ -150,7 +195,7 @@ def test_what_is_lacking_reads_as_zero_and_unavailable() -> None:
     anchor = SPACE.anchor({"lr": 1e-3})
     seen = observe(anchor=anchor, fraction=np.ones(5))
     for name in ("batch_size", "weight_decay", "dropout", "momentum"):
-        assert [seen[f"{name}_{f}"] for f in HYPERPARAMETER_FEATURES] == [0, 0, 0, 0]
+        assert [seen[f"{name}_{f}"] for f in HYPERPARAMETER_FEATURES] == [0, 0, 0, 0, 0]
     assert seen["lr_available"] == seen["lr_last_action"] == 1
 
 
@@ -194,12 +239,13 @@ def test_jobs_side_by_side_give_the_rows_of_one_by_one(
         track=Track(**{n: column(0, n) for n in Track.__slots__}),
         interval=Interval(**{n: column(1, n) for n in (*INTERVAL, "finite")}),
         progress=progress, next_interval=np.full(3, 0.1), anchor=ANCHOR, offset=offset, fraction=fraction,
-        rescued=np.array(rescued),
+        rescued=np.array(rescued), rescues=progress, since_best=progress / 2, best_offset=-offset,
     )  # fmt: skip
     for i, (track, interval) in enumerate(situations_):
         alone = FEATURES.observe(
             track=track, interval=interval, progress=progress[i], next_interval=0.1, anchor=ANCHOR,
-            offset=offset[i], fraction=fraction[i], rescued=rescued[i],
+            offset=offset[i], fraction=fraction[i], rescued=rescued[i], rescues=progress[i],
+            since_best=progress[i] / 2, best_offset=-offset[i],
         )  # fmt: skip
         assert alone.dtype == together.dtype == np.float32
         np.testing.assert_array_equal(together[i], alone)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from rl_tuner.binning import Binning
 from rl_tuner.cli import app
+from rl_tuner.commands.card_text import show_card
 from rl_tuner.course import CourseConfig
 from rl_tuner.envs.suites import SUITES
 from rl_tuner.features import FeatureSet
+from rl_tuner.model_card import EVALUATION, TRAINING, model_card
 from rl_tuner.policies import MLPPolicy, QTablePolicy
 from rl_tuner.policy_file import save_policy
 from rl_tuner.schedules import SCHEDULES
@@ -92,11 +99,80 @@ def test_a_tables_rule_is_found_and_said_in_words(table: str) -> None:
     assert (behaviour["jobs"], behaviour["observations"]) == (3, 18)
     assert behaviour["of"] == "suite tiny, train split"
     (rule,) = behaviour["rules"]
-    assert (rule["when"], rule["action"], rule["gap"]) == ("progress < 0.5", "lr × 3.2", 2.0)
+    assert (rule["when"], rule["action"]) == (["in the first 50 % of the budget"], "multiply lr by 3.2")
+    assert rule["gap"] == 2.0
     assert rule["share"] == pytest.approx(0.5)
     text = inspected(table, "--jobs", "3")
-    assert "lr × 3.2" in text
-    assert "progress < 0.5" in text
+    assert re.search(r"in the first 50 % of the budget: *\n +multiply lr by 3\.2 +\+2 +50%", text)
+
+
+def test_rules_of_one_situation_stand_together_and_what_they_share_is_said_once() -> None:
+    binning = Binning((0, 1), (np.array([0.5]), np.array([0.5])))
+    lr, decay = np.zeros((4, 5)), np.zeros((4, 3))
+    lr[0, 4], lr[2, 0], decay[0, 2] = 2.0, 3.0, 1.0  # rows: early, early rescued, late, late rescued
+    policy = QTablePolicy(SPACE, CONFIG, PROVENANCE, [binning, binning], [lr, decay], ["progress", "rescued"])
+    text = inspected(str(save_policy(policy, "table.safetensors")), "--jobs", "1")
+    rules = text[text.index("its strongest rules") :]
+    assert rules.count("no rescue just before") == 1
+    found = re.findall(r"^ *(.*?:|multiply \w+ by [0-9.]+)", rules, re.MULTILINE)
+    assert found[1:7] == [
+        "after 50 % of the budget:",
+        "multiply lr by 0.32",
+        "in the first 50 % of the budget:",
+        "multiply lr by 3.2",
+        "multiply weight_decay by 3.2",
+        "worth:",
+    ]
+
+
+def test_a_network_with_a_memory_says_how_far_back_it_reads() -> None:
+    weight = torch.zeros(2, 3)
+    weight[0] = torch.tensor([0.0, 0.0, -0.5])  # on progress now
+    layers = [(weight, torch.zeros(2))]
+    policy = MLPPolicy(SPACE, "continuous", CONFIG, ["progress"], PROVENANCE, layers, memory=3)
+    path = str(save_policy(policy, "memory.safetensors"))
+    card = as_json(path, "--jobs", "1")
+    assert (card["memory"], card["network"]["layers"]) == (3, [3, 2])
+    assert card["behaviour"]["sensitivities"][0]["slope"] < 0
+    text = inspected(path, "--jobs", "1")
+    assert re.search(r"reads +at the last 3 decisions progress", text)
+    assert "of the newest decision: the older ones that it remembers stay as they were" in text
+
+
+def test_what_a_stranger_wrote_reaches_the_terminal_as_text(network: str) -> None:
+    nasty = "[red]own[/red]\x1b[2J\x07"
+    card = {"intended": nasty, "limits": nasty, "results": {nasty: {"mean": 1.0, "low": 0.5, "high": nasty}}}
+    provenance = {"name": nasty, "suite": nasty, "notes": [nasty, {nasty: None}], "card": card}
+    policy = MLPPolicy(SPACE, "continuous", CONFIG, [], provenance, [(torch.zeros(2, 0), torch.zeros(2))])
+    path = str(save_policy(policy, "nasty.safetensors"))
+    text = inspected(path, "--jobs", "1", columns=200)
+    assert text.count("[red]own[/red]") >= 8
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert as_json(path, "--jobs", "0")["provenance"] == provenance
+
+
+TEXT = st.text() | st.sampled_from(["[/bold]", "[bold", "\ud800", "\x1b]0;title\x07", "mean", "low", "high"])
+KEYS = st.sampled_from([*TRAINING, *EVALUATION, "card", "name", "difference"]) | TEXT
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(provenance=st.dictionaries(KEYS, JSON, max_size=5))
+def test_any_provenance_has_a_card_that_can_be_printed(
+    provenance: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    policy = QTablePolicy(search_space(["lr"]), CONFIG, provenance, [Binning((), ())], [np.zeros((1, 5))], [])
+    path = tmp_path_factory.getbasetemp() / "any.safetensors"
+    path.touch()
+    printed = io.StringIO()
+    show_card(model_card(policy, path), Console(file=printed, width=100))
+    text = printed.getvalue()
+    text.encode()
+    assert all(c.isprintable() or c == "\n" for c in text)
 
 
 def test_a_networks_sensitivity_is_found_and_ranked(network: str) -> None:
@@ -133,7 +209,7 @@ def test_the_text_fits_its_width_and_shows_the_provenance(
     text = inspected(request.getfixturevalue(kind), "--jobs", "1", columns=columns)
     assert max(map(len, text.splitlines())) <= columns
     assert "suite" in text
-    assert "+1.500 (+1.000 to +2.000)" in text
+    assert re.search(r"scores +\+1\.500 +\+1\.000 to \+2\.000", text)
 
 
 @pytest.mark.parametrize("name", list(SCHEDULES))

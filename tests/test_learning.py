@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rich.style  # noqa: F401 (its first import draws from the global random state)
 import torch
+from gymnasium.error import ClosedEnvironmentError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_tuner import judging
@@ -21,11 +26,16 @@ from rl_tuner.config import to_dict
 from rl_tuner.envs.suites import SUITES
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.errors import ConfigError
+from rl_tuner.features import FEATURE_GROUPS, features_without
 from rl_tuner.judging import Judgement, evaluate, finish, judge
-from rl_tuner.learning import FORMERLY, Learner, LearningConfig, Standing
+from rl_tuner.learning import Learner, Standing
+from rl_tuner.learning_config import FORMERLY, LearningConfig
+from rl_tuner.policies import LearnedPolicy
 from rl_tuner.policy_file import load_policy
-from rl_tuner.rollout import Episode, run_episode
+from rl_tuner.rollout import Episode
 from rl_tuner.runs import RunDirectory
+from rl_tuner.side_by_side import Run, run_side_by_side
+from tests.comparing import add_suite
 from tests.tiny import TINY
 
 # Runs this short end within the warm-up; what matters here is not what they learn.
@@ -83,6 +93,8 @@ def events(path: Path) -> EventAccumulator:
     ("agent", "actions", "num_envs", "steps"),
     [
         ("ppo", "continuous", 128, 100_000),
+        ("grpo", "continuous", 256, 150_000),
+        ("es", "continuous", 128, 100_000),
         ("q-learning", "discrete", 1, 10_000),
         ("sarsa", "discrete", 1, 10_000),
     ],
@@ -109,6 +121,13 @@ def test_each_agent_has_defaults_of_its_own(agent: str, actions: str, num_envs: 
         ({"intervals": "even"}, ["intervals", "'even'", "uniform"]),
         ({"eval_jobs": 1}, ["eval_jobs", ">= 2", "1"]),
         ({"seed": -1}, ["seed", ">= 0", "-1"]),
+        ({"memory": 0}, ["memory", ">= 1", "0"]),
+        ({"agent": "sarsa", "memory": 2}, ["sarsa", "memory 2"]),
+        ({"without": ("clok",)}, ["group of features", "'clok'", "'clock'"]),
+        ({"without": tuple(FEATURE_GROUPS)}, ["no feature left"]),
+        ({"agent": "q-learning", "without": ("clock", "best")}, ["q-learning", "without clock, best"]),
+        ({"agent": "grpo", "group_size": 1}, ["grpo", "group_size", ">= 2", "1"]),
+        ({"num_envs": 12, "group_size": 4, "workers": 2}, ["multiple", "4 × 2", "12"]),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value_and_the_limit(
@@ -216,6 +235,15 @@ def test_every_decision_is_told_as_it_is_made() -> None:
     assert told == [24, 27]
 
 
+def test_a_callback_that_returns_false_ends_the_fit_and_nothing_else_does() -> None:
+    told: list[int] = []
+    learner = start(config(), "stopped")
+    learner.fit(lambda now: told.append(now.steps) or now.steps < 30)  # type: ignore[func-returns-value]
+    assert told == [10, 20, 30]
+    learner.fit(lambda now: told.append(now.steps))  # returns None
+    assert learner.agent.steps == 560
+
+
 def test_a_finished_run_can_be_given_more_steps_and_otherwise_stands_still() -> None:
     learn(config(steps=50), "run")
     assert start(config(steps=50), "run", resume=True).fit().episodes == 5
@@ -223,10 +251,12 @@ def test_a_finished_run_can_be_given_more_steps_and_otherwise_stands_still() -> 
 
 
 @pytest.mark.usefixtures("untouched_rng")
-@pytest.mark.parametrize("agent", list(AGENTS))
-@pytest.mark.parametrize("num_envs", [1, 3])
-def test_learning_leaves_the_global_random_state_alone(agent: str, num_envs: int) -> None:
-    start(config(agent=agent, steps=30, num_envs=num_envs), "run").fit()
+@pytest.mark.parametrize(
+    ("agent", "num_envs", "group_size"),
+    [("grpo", 4, 2), *((agent, n, 1) for agent in AGENTS if agent != "grpo" for n in (1, 3))],
+)
+def test_learning_leaves_the_global_random_state_alone(agent: str, num_envs: int, group_size: int) -> None:
+    start(config(agent=agent, steps=30, num_envs=num_envs, group_size=group_size), "run").fit()
 
 
 def test_tensorboard_shows_every_episode_once_also_after_an_interruption() -> None:
@@ -280,7 +310,7 @@ def test_of_many_jobs_side_by_side_each_episodes_own_decisions_are_logged(agent:
 def test_a_run_of_an_earlier_version_had_one_job_at_a_time() -> None:
     settings = config(steps=30)
     learn(settings, "run")
-    old = {key: value for key, value in to_dict(settings).items() if key != "num_envs"}
+    old = {key: value for key, value in to_dict(settings).items() if key not in FORMERLY}
     Path("run/config.json").write_text(json.dumps(old))
     with pytest.raises(ConfigError, match="num_envs = 1, not 3"):
         start(config(steps=30, num_envs=3), "run", resume=True)
@@ -288,17 +318,69 @@ def test_a_run_of_an_earlier_version_had_one_job_at_a_time() -> None:
     assert json.loads(Path("run/config.json").read_text())["num_envs"] == 1
 
 
+def test_an_evolution_strategy_compares_as_many_as_are_asked_for() -> None:
+    for asked, found in ((0, 16), (4, 4), (1, 1)):
+        settings = LearningConfig(agent="es", suite="tiny", num_envs=32, group_size=asked)
+        agent = settings.make_agent(settings.make_env("train"))  # type: ignore[arg-type]
+        assert agent.group_size == found  # type: ignore[attr-defined]
+
+
+def test_the_order_of_the_groups_left_out_does_not_matter() -> None:
+    settings = LearningConfig(without=("best", "validation", "best"))
+    assert settings == LearningConfig(without=("validation", "best"))
+    assert "--without validation,best --" in settings.command
+    assert "--without" not in LearningConfig().command
+
+
+@pytest.mark.parametrize("agent", ["ppo", "es"])
+def test_a_policy_learned_without_groups_does_not_read_them_nor_does_the_untrained_one(agent: str) -> None:
+    settings = config(
+        agent=agent, steps=20, num_envs=2, group_size=2, memory=2, without=("validation", "best")
+    )
+    learn(settings, "run")
+    policy = load_policy("run/policy.safetensors")
+    assert policy.feature_names == features_without(policy.space, ("validation", "best"))
+    assert start(settings, "other").untrained.feature_names == policy.feature_names
+    assert np.isfinite(evaluate(policy, "tiny", "validation", [5, 6])).all()  # type: ignore[arg-type]
+    assert start(settings, "run", resume=True).agent.steps >= 20
+    with pytest.raises(ConfigError, match=r"without = \['validation', 'best'\], not \['best'\]"):
+        start(replace(settings, without=("best",)), "run", resume=True)
+
+
+def test_learning_in_other_processes_ends_them_and_keeps_what_was_learned() -> None:
+    settings = config(agent="ppo", steps=20, num_envs=4, group_size=2, workers=2)
+    with closing(start(settings, "run")) as learner:
+        learner.fit()
+        assert len(active_children()) == 2
+    assert not active_children()
+    assert np.isfinite(judge(learner).trained).all()
+    finish(learner, Judgement((1.0, 2.0), (0.0, 0.5)))
+    assert isinstance(load_policy("run/policy.safetensors"), LearnedPolicy)
+    with pytest.raises(ClosedEnvironmentError):
+        learner.agent.fit(1000)
+
+
+def test_a_learner_that_cannot_go_on_leaves_no_process() -> None:
+    settings = config(agent="ppo", steps=20, num_envs=4, workers=2)
+    run = RunDirectory("run", to_dict(settings))
+    Path("run/checkpoint.pt").write_bytes(b"this is no checkpoint")
+    with pytest.raises(ConfigError, match=r"checkpoint\.pt") as caught:
+        Learner(settings, run)
+    assert not active_children()
+    assert caught.value is not None  # it, and so the learner in its traceback, is still there
+
+
 def test_the_judgement_runs_both_policies_on_the_same_validation_jobs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ran: list[tuple[str, int, str]] = []
 
-    def spy(env: TuningEnv, policy: Any, seed: int) -> Episode:
-        episode = run_episode(env, policy, seed)
-        ran.append((policy.name, seed, episode.job))
-        return episode
+    def spy(runs: Sequence[Run], **options: Any) -> list[Episode]:
+        episodes = run_side_by_side(runs, **options)
+        ran.extend((each.policy, each.seed, each.job) for each in episodes)
+        return episodes
 
-    monkeypatch.setattr(judging, "run_episode", spy)
+    monkeypatch.setattr(judging, "run_side_by_side", spy)
     learner = start(config(steps=30), "run")
     learner.fit()
     done: list[int] = []
@@ -311,7 +393,8 @@ def test_the_judgement_runs_both_policies_on_the_same_validation_jobs(
     assert all(job.startswith("wine") for _, job in trained)
 
 
-def test_evaluation_is_the_return_of_each_jobs_own_episode() -> None:
+def test_evaluation_is_the_return_of_each_jobs_own_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_suite(monkeypatch, start={"batch_size": (16,), "dropout": (None,)})
     policy = start(config(), "run").untrained
     expected = []
     for seed in (5, 6):
@@ -322,7 +405,7 @@ def test_evaluation_is_the_return_of_each_jobs_own_episode() -> None:
             observation, reward, terminated, _, _ = env.step(policy.act(observation))
             total += reward
         expected.append(total)
-    assert evaluate(policy, "tiny", "validation", [5, 6]) == pytest.approx(expected, abs=1e-12)
+    assert evaluate(policy, "tiny", "validation", [5, 6]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_difference_is_paired() -> None:

@@ -26,7 +26,7 @@ from rl_tuner.methods import (
     load_methods,
     make_method,
 )
-from rl_tuner.policy_file import save_policy
+from rl_tuner.policy_file import save_policy, shipped_policies
 from rl_tuner.results import Row
 from rl_tuner.rollout import beginning
 from rl_tuner.samplers import SAMPLERS
@@ -78,7 +78,8 @@ def test_a_name_stands_for_one_kind_of_method() -> None:
 def test_a_misspelt_name_is_refused_with_the_nearest_of_all_kinds(name: str, near: str) -> None:
     with pytest.raises(ConfigError, match="unknown method or policy file") as refused:
         make_method(name)
-    assert f"{name!r} (did you mean {near!r}?): choose from default, constant" in str(refused.value)
+    known = ", ".join([*shipped_policies(), "constant"])
+    assert f"{name!r} (did you mean {near!r}?): choose from {known}" in str(refused.value)
 
 
 def test_an_optimizer_whose_package_is_missing_is_refused_before_anything_runs(

@@ -32,6 +32,13 @@ class TestDiscreteNetwork(PolicyContract):
         return network("discrete")
 
 
+class TestNetworkWithAMemory(PolicyContract):
+    has_memory = True
+
+    def make(self) -> Policy:
+        return network("continuous", memory=3)
+
+
 class TestTables(PolicyContract):
     def make(self) -> Policy:
         return tables()
@@ -144,6 +151,13 @@ N = len(NAMES)
         ({"layers": layers((2, N), value=float("nan"))}, "layer 0 holds weights that are not finite"),
         ({"layers": [(torch.zeros(2, N), torch.full((2,), float("inf")))]}, "layer 0 holds"),
         ({"activation": "exec"}, "unknown activation 'exec'"),
+        ({"memory": 2}, rf"layer 0 has weights \(2, {N}\), .* on {2 * N} inputs"),
+        ({"memory": 2, "layers": layers((2, 3 * N))}, rf"on {2 * N} inputs"),
+        ({"memory": 0}, "memory must be a whole number of observations >= 1, got 0"),
+        ({"memory": -1}, "got -1"),
+        ({"memory": 2.0}, r"got 2\.0"),
+        ({"memory": True}, "got True"),
+        ({"memory": None}, "got None"),
         ({"feature_names": [*NAMES[:-1], "moon_phase"]}, "'moon_phase'"),
         ({"kind": "discrete", "layers": layers((2, N))}, "2 outputs, its actions need 8"),
     ],

@@ -77,6 +77,26 @@ def test_the_header_says_what_the_tensors_mean(tmp_path: Path) -> None:
     assert set(tensors) == {f"{i}.{part}" for i in range(3) for part in ("weight", "bias")}
 
 
+def test_a_memory_is_in_the_header_only_where_there_is_one(tmp_path: Path) -> None:
+    header, tensors = content(network(memory=3), tmp_path)
+    assert header["network"] == {"layers": 3, "activation": "tanh", "memory": 3}
+    # A reader that does not know the key must refuse the file, not read it as a policy without a memory.
+    del header["network"]["memory"]
+    with pytest.raises(PolicyError, match="layer 0"):
+        load_policy(rewrite(tmp_path / "old.safetensors", header, tensors))
+
+
+def test_a_policy_with_a_memory_acts_from_its_file_as_before_over_an_episode(tmp_path: Path) -> None:
+    policy = network(memory=3)
+    seen = random_observations(policy, 12)
+    before = [policy.act(o) for o in seen]
+    loaded = load_policy(save_policy(policy, tmp_path / "p.safetensors"))
+    np.testing.assert_array_equal([loaded.act(o) for o in seen], before)
+    # It does remember: alone, the last observation is answered otherwise.
+    loaded.reset()
+    assert not np.array_equal(loaded.act(seen[-1]), before[-1])
+
+
 def test_a_half_precision_network_is_read_as_float32(tmp_path: Path) -> None:
     header, tensors = content(network(), tmp_path)
     loaded = load_policy(
@@ -153,6 +173,13 @@ def test_a_header_that_is_not_json_is_refused(tmp_path: Path) -> None:
         load_policy(path)
 
 
+def test_a_header_nested_beyond_reading_is_refused(tmp_path: Path) -> None:
+    deep = '{"a":' * 100_000
+    path = rewrite(tmp_path / "p.safetensors", deep, {"a": torch.zeros(1)})
+    with pytest.raises(PolicyError, match="header is not JSON"):
+        load_policy(path)
+
+
 @pytest.mark.parametrize("header", ["[]", "3", '"text"', "null", "{}"])
 def test_a_header_of_another_form_is_refused(header: str, tmp_path: Path) -> None:
     path = rewrite(tmp_path / "p.safetensors", header, {"a": torch.zeros(1)})
@@ -216,6 +243,9 @@ FAULTS: dict[str, tuple[str, Callable[[dict[str, Any], Tensors], None], str]] = 
     "activation": ("mlp-continuous", put("network.activation", "os.system"), "'os.system'"),
     "network type": ("mlp-continuous", put("network", None), "faulty"),
     "layers type": ("mlp-continuous", put("network.layers", "three"), "faulty"),
+    "memory": ("mlp-continuous", put("network.memory", 2), "layer 0"),
+    "no memory": ("mlp-memory", put("network.memory", 0), "memory must be .* >= 1, got 0"),
+    "memory type": ("mlp-memory", put("network.memory", "3"), "memory must be .* got '3'"),
     "too many layers": ("mlp-continuous", put("network.layers", 4), "the file lacks '3.weight'"),
     "features type": ("mlp-continuous", put("feature_names", 5), "faulty"),
     "feature is a list": ("mlp-continuous", put("feature_names", [["progress"]]), "faulty"),

@@ -183,14 +183,16 @@ def test_one_environment_has_the_settings_it_always_had() -> None:
     assert (model.n_steps, model.batch_size, model.n_epochs) == (400, 100, 10)
 
 
-@given(num_envs=st.integers(1, 5_000))
-def test_the_settings_suit_any_number_of_environments(num_envs: int) -> None:
-    n_steps, minibatches, n_epochs = rollout_settings(num_envs)
+@given(num_envs=st.integers(1, 5_000), decisions=st.just(20) | st.integers(2, 200))
+def test_the_settings_suit_any_number_of_environments(num_envs: int, decisions: int) -> None:
+    n_steps, minibatches, n_epochs = rollout_settings(num_envs, decisions)
     collected = n_steps * num_envs
-    assert n_steps % 20 == 0  # whole episodes
+    assert n_steps % decisions == 0  # whole episodes
+    assert collected - decisions * num_envs < 400  # and no more of them than it takes
     assert collected >= 400
     assert n_epochs >= 1
-    assert minibatch_size(None, n_steps, num_envs, minibatches) * minibatches == collected
+    if decisions == 20:  # all divides
+        assert minibatch_size(None, n_steps, num_envs, minibatches) * minibatches == collected
 
 
 @given(n_steps=st.integers(2, 200), num_envs=st.integers(1, 300), minibatches=st.integers(1, 20))

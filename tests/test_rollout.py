@@ -14,6 +14,7 @@ from rl_tuner.policy import Policy
 from rl_tuner.rollout import Episode, run_episode
 from rl_tuner.schedules import Constant, Cosine
 from rl_tuner.space import search_space
+from tests.learned_policies import network
 from tests.tiny import TINY
 
 
@@ -79,6 +80,16 @@ def test_the_policy_is_reset_with_the_seed_before_it_acts() -> None:
     policy = Climber()
     run(policy, seed=8)
     assert policy.seeds == [8]
+
+
+def test_a_policys_memory_of_one_episode_is_gone_in_the_next() -> None:
+    def run_one(policy: Policy, seed: int) -> Episode:
+        return run_episode(TuningEnv.for_policy(policy, suite="quick"), policy, seed)
+
+    policy = network(memory=3)
+    first = run_one(policy, 1)
+    run_one(policy, 2)
+    assert run_one(policy, 1) == first == run_one(network(memory=3), 1)
 
 
 def test_every_decision_is_told_as_soon_as_it_is_settled() -> None:

@@ -168,6 +168,13 @@ def test_defaults_hold_where_a_family_does_not_say_otherwise() -> None:
     assert tables.lr_decades == ratings.lr_decades == (-1, 1)
 
 
+def test_a_weight_may_differ_by_split_and_is_the_train_splits_where_it_does_not() -> None:
+    suite = make_suite(changed({"train": 0.5, "test": 3}, "families", 1, "weight"))
+    found = {split: suite.family(split).only(family="ratings").parts[0].weight for split in SPLITS}
+    assert found == {"train": 0.5, "validation": 0.5, "test": 3}
+    assert make_suite(DATA).family("test").only(family="ratings").parts[0].weight == 1
+
+
 def test_data_seeds_are_the_splits_own_unless_they_are_given() -> None:
     suite = make_suite(DATA)
     for split, seeds in zip(SPLITS, ((0, 1000), (1000, 2000), (2000, 3000)), strict=True):
@@ -270,6 +277,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a share that is true": (changed(True, "families", 1, "fixed_share"), "fixed_share must be .* got True"),
     "a weight of zero": (changed(0, "families", 1, "weight"), "weight must be > 0"),
     "an infinite weight": (changed(float("inf"), "families", 1, "weight"), "weight must be > 0 and <= "),
+    "a weight of the held-out splits only": (
+        changed({"test": 2}, "families", 1, "weight"),
+        "family 'ratings': 'weight' needs what the train split draws from",
+    ),
+    "a weight of another split": (
+        changed({"train": 1, "tset": 2}, "families", 1, "weight"),
+        "unknown split of 'weight' in family 'ratings' 'tset'.*'test'",
+    ),
+    "a weight of zero in one split": (
+        changed({"train": 1, "test": 0}, "families", 1, "weight"),
+        "test split: weight must be > 0",
+    ),
     "start values that are a list": (changed([], "families", 0, "start"), "'start' must be a table"),
     "an unknown start value": (
         changed([1], "families", 0, "start", "dropuot"),

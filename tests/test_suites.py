@@ -178,6 +178,17 @@ def test_families_are_drawn_by_their_weights() -> None:
     np.testing.assert_allclose([found[name] / 8000 for name in "abc"], [1 / 8, 2 / 8, 5 / 8], atol=0.015)
 
 
+def test_a_split_can_be_weighted_as_another_one() -> None:
+    mine = Mixture((family(name="a", weight=1.0), family(name="b", weight=1.0), family(name="c", weight=5.0)))
+    theirs = Mixture(
+        tuple(family(name=name, weight=weight) for name, weight in (("a", 2.0), ("b", 6.0), ("a", 1.0)))
+    )
+    assert [part.weight for part in mine.weighted_as(theirs).parts] == [3.0, 6.0, 5.0]
+    train, test = (load_suite("standard").family(split) for split in ("train", "test"))
+    weights = {part.name: part.weight for part in train.weighted_as(test).parts}
+    assert weights["tabular"] == 2 * weights["language"] == 2 * weights["speech"]
+
+
 def test_the_standard_suites_families_are_drawn_by_their_weights_in_every_split() -> None:
     for split in SPLITS:
         parts = load_suite("standard").family(split).parts

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from rl_tuner import judging
+from rl_tuner.agent_kinds import AGENTS
 from rl_tuner.checkpoint import read_checkpoint
 from rl_tuner.cli import app
 from rl_tuner.envs.suites import SUITES
-from rl_tuner.learning import Learner, LearningConfig
+from rl_tuner.features import FEATURE_GROUPS
+from rl_tuner.learning import Learner
+from rl_tuner.learning_config import LearningConfig
 from rl_tuner.policy_file import load_policy
 from tests.tiny import TINY
 
@@ -160,11 +166,50 @@ def test_progress_is_shown_before_the_first_of_many_episodes_ends() -> None:
     assert "mean return" in shown[-1]
 
 
-@pytest.mark.parametrize("option", ["--steps", "--num-envs"])
+@pytest.mark.parametrize("option", ["--steps", "--num-envs", "--group-size"])
 def test_a_number_below_one_is_refused_though_it_may_be_left_out(option: str) -> None:
     result = CliRunner().invoke(app, ["train", option, "0", "--out", "runs/a"])
     assert f"{option} must be >= 1, got 0" in str(result.exception)
     assert not Path("runs/a").exists()
+
+
+def test_a_policy_is_learned_without_groups_of_features_and_the_run_goes_on_so() -> None:
+    size = [*MANY, "--memory", "2", "--without", "validation,best"]
+    train("--agent", "ppo", *size, "--steps", "10", "--out", "runs/a")
+    train("--out", "runs/a", "--resume", "--steps", "20")
+    assert json.loads(Path("runs/a/config.json").read_text())["without"] == ["validation", "best"]
+    policy: Any = load_policy("runs/a/policy.safetensors")
+    assert policy.memory == 2
+    assert not {"val_vs_best", "no_validation", "since_best", "lr_vs_best"} & set(policy.feature_names)
+    assert {"progress", "train_vs_best", "lr_vs_start"} <= set(policy.feature_names)
+
+
+def test_the_help_names_every_agent_and_every_group_of_features() -> None:
+    words = re.findall(r"[a-z-]+", train("--help").output)
+    assert set(AGENTS) | set(FEATURE_GROUPS) <= set(words)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_processes_of_the_environment_end_before_the_judgement(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[int] = []
+
+    def fit(learner: Learner, *_: object) -> None:
+        running.append(len(active_children()))
+        if fails:
+            raise KeyboardInterrupt
+
+    def judged(*_: object) -> None:
+        running.append(len(active_children()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Learner, "fit", fit)
+    monkeypatch.setattr(judging, "judge", judged)
+    size = [*SMALL, "--num-envs", "4", "--workers", "2"]
+    train("--agent", "ppo", *size, "--out", "runs/a", code=130)
+    assert running == ([2] if fails else [2, 0])
+    assert not active_children()
 
 
 @pytest.mark.parametrize("text", ["{", "[1, 2]"])

@@ -26,17 +26,17 @@ from rl_tuner.space import search_space
 BUDGET = 6_000
 
 
-def restless_policy(kind: str = "continuous") -> MLPPolicy:
+def restless_policy(kind: str = "continuous", memory: int = 1) -> MLPPolicy:
     """A network of random weights over all five hyperparameters: every decision depends on all it sees."""
     space = search_space()
     names = FeatureSet(space).names
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(0)
     outputs = sum(len(h.choices) for h in space.hyperparameters) if kind == "discrete" else len(space)
     layers = [
         (torch.from_numpy(rng.normal(0, 0.6, shape).astype(np.float32)), torch.zeros(shape[0]))
-        for shape in ((16, len(names)), (outputs, 16))
+        for shape in ((16, memory * len(names)), (outputs, 16))
     ]
-    return MLPPolicy(space, kind, CourseConfig(), names, {"name": "restless"}, layers)
+    return MLPPolicy(space, kind, CourseConfig(), names, {"name": "restless"}, layers, memory=memory)
 
 
 def still_policy() -> MLPPolicy:
@@ -351,17 +351,31 @@ def test_losses_are_not_read_between_decisions() -> None:
 # --- snapshots --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("updates", [1, 30, 61])
-def test_a_tuner_continues_bit_identically_from_its_state(updates: int) -> None:
+def test_two_tuners_with_one_policy_do_not_share_its_memory() -> None:
+    alone = PlainLoop()
+    with torch_seed(1):
+        alone.run(expected := alone.tuner(restless_policy(memory=3)))
+    policy, loop = restless_policy(memory=3), PlainLoop()
+    with torch_seed(1):
+        tuner = loop.tuner(policy)
+    other = PlainLoop(seed=9)
+    other.run(other.tuner(policy), updates=20)
+    with torch_seed(1):
+        loop.run(tuner)
+    assert tuner.records == expected.records
+
+
+@pytest.mark.parametrize(("updates", "memory"), [(1, 1), (30, 1), (61, 1), (8, 3)])
+def test_a_tuner_continues_bit_identically_from_its_state(updates: int, memory: int) -> None:
     straight = PlainLoop()
     with torch_seed(1):
-        straight.run(t := straight.tuner(restless_policy()))
+        straight.run(t := straight.tuner(restless_policy(memory=memory)))
     first = PlainLoop()
     with torch_seed(1):
-        first.run(a := first.tuner(restless_policy()), updates=updates)
+        first.run(a := first.tuner(restless_policy(memory=memory)), updates=updates)
         state, generator = pickle.loads(pickle.dumps(a.get_state())), torch.get_rng_state()
     second = PlainLoop(seed=9)
-    b = second.tuner(restless_policy())
+    b = second.tuner(restless_policy(memory=memory))
     b.set_state(state)
     assert second.optimizer.param_groups[0]["lr"] == b.hyperparameters["lr"]
     with torch_seed(1):

@@ -238,6 +238,18 @@ def test_options_are_those_of_the_next_reset_only() -> None:
     assert [options for _, options in inner.envs[1].resets] == [{"job": "a"}, None]  # type: ignore[attr-defined]
 
 
+def test_some_are_reset_by_a_mask_and_the_others_go_on() -> None:
+    inner = sync([partial(Countdown, 5)] * 3)
+    venv = VecAdapter(inner)
+    first = venv.reset()
+    told = [dict(info) for info in venv.reset_infos]
+    venv.set_options({"reset_mask": np.array([False, True, False])})
+    again = venv.reset()
+    assert [len(env.resets) for env in inner.envs] == [1, 2, 1]  # type: ignore[attr-defined]
+    assert [(a == b).all() for a, b in zip(first, again, strict=True)] == [True, False, True]
+    assert venv.reset_infos == [told[0], {"start": 2}, told[2]]
+
+
 def test_options_that_differ_are_refused() -> None:
     venv = VecAdapter(sync([Countdown, Countdown]))
     venv.set_options([{"job": "a"}, {"job": "b"}])

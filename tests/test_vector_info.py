@@ -11,7 +11,7 @@ from gymnasium.vector import VectorEnv
 from rl_tuner.actions import ActionMap
 from rl_tuner.course import CourseConfig
 from rl_tuner.courses import Courses
-from rl_tuner.envs.vector_info import gather_info, with_final
+from rl_tuner.envs.vector_info import gather_info, join_infos, with_final
 from rl_tuner.history import Interval
 from rl_tuner.rails import Verdict
 from rl_tuner.space import search_space
@@ -35,10 +35,10 @@ LR_AND_MOMENTUM = {"lr": 0.1, "momentum": 0.9}
 MIXED = [LR_AND_MOMENTUM, {"lr": 0.2}, {"lr": 0.3}]
 
 
-def as_gymnasium_adds(rows: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def as_gymnasium_adds(rows: dict[int, dict[str, Any]], size: int = 3) -> dict[str, Any]:
     """What Gymnasium makes of single environments' infos, by slot."""
     env: VectorEnv[Any, Any, Any] = VectorEnv()
-    env.num_envs = 3
+    env.num_envs = size
     infos: dict[str, Any] = {}
     for slot, info in rows.items():
         infos = env._add_info(infos, info, slot)
@@ -137,3 +137,25 @@ def test_infos_share_no_memory_with_what_goes_on() -> None:
         infos[f"_{name}"][:] = False
     infos["hyperparameters"]["lr"][:] = 7
     assert_same(gather_info(courses, NAMES, SEEDS, VAL_SAMPLES, GOOD, np.ones(3, np.bool_)), kept)
+
+
+@pytest.mark.parametrize("asked", [[0, 1], [0], [1]])
+def test_joined_infos_are_what_gymnasium_makes_of_all_slots_own(asked: list[int]) -> None:
+    parts: list[dict[str, Any]] = [{}, {}]
+    if 0 in asked:
+        parts[0] = _part({0: row(0), 1: row(1) | {"final_obs": np.ones(2), "final_info": row(1)}})
+    if 1 in asked:
+        parts[1] = _part({0: row(2), 1: row(0)})
+    rows = {0: row(0), 1: row(1) | {"final_obs": np.ones(2), "final_info": row(1)}} if 0 in asked else {}
+    rows |= {2: row(2), 3: row(0)} if 1 in asked else {}
+    joined, expected = join_infos(parts, 2), _part(rows, 4)
+    if 0 in asked:
+        last, expected_last = joined.pop("final_obs"), expected.pop("final_obs")
+        assert [each is None for each in last] == [each is None for each in expected_last]
+        assert last[1].tolist() == [1.0, 1.0]
+    assert_same(joined, expected)
+
+
+def _part(rows: dict[int, dict[str, Any]], size: int = 2) -> dict[str, Any]:
+    """What Gymnasium makes of a part's rows."""
+    return as_gymnasium_adds(rows, size)

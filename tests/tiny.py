@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from rl_tuner.envs.families import JobFamily
+from rl_tuner.envs.models import mlp
 from rl_tuner.envs.suites import SUITES, Mixture, Suite
 
 
@@ -24,3 +27,8 @@ TINY = Suite(
 def register() -> None:
     """Makes the suite known by its name, in a child process."""
     SUITES["tiny"] = TINY
+
+
+def wine_net() -> nn.Module:
+    """A network with dropout for the data set "wine"; a function that other processes can import."""
+    return mlp(13, (6,), 3, 0.2)

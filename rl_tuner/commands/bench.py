@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rl_tuner.commands.bench_policies import ablations, policy
 from rl_tuner.commands.bench_tables import (
+    finish,
     print_engine,
     print_families,
     print_sampling,
     print_train,
     print_ways,
 )
-from rl_tuner.commands.console import Json, Seed, interruptible, listed, make_console, print_json, progress
+from rl_tuner.commands.console import Json, Seed, interruptible, listed, make_console, progress
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from rl_tuner.bench_train import ScaleFigure, TrainFigure
 
 app = typer.Typer(help="The performance figures.", no_args_is_help=True)
+app.command("policy")(policy)
+app.command("ablations")(ablations)
 
 Repeats = Annotated[int, typer.Option(help="Measurements, of which the median counts.")]
 
@@ -49,7 +52,7 @@ def env(
                 f"{f.model}: bare loop {1e3 * f.bare:.0f} ms, environment {1e3 * f.env:.0f} ms, ratio "
                 f"{f.ratio:.3f} ({f.updates} updates, median of {repeats}; the bar is {MOST_RATIO})"
             )
-    _finish(figures, misses(figures), console, as_json)
+    finish(figures, misses(figures), console, as_json)
 
 
 @app.command("cli")
@@ -69,7 +72,7 @@ def cli(
             console.print(
                 f"{f.command}: {f.seconds:.3f} s CPU (median of {repeats}; the bar is {MOST_CLI_SECONDS} s)"
             )
-    _finish(figures, misses(figures), console, as_json)
+    finish(figures, misses(figures), console, as_json)
 
 
 @app.command("engine")
@@ -100,7 +103,7 @@ def engine(
             mixed = bench_engine.bench_ways(counts, repeats, **options, on_action=tick)
         if not as_json:
             print_ways(mixed, console)
-        return _finish(mixed, [], console, as_json)
+        return finish(mixed, [], console, as_json)
     names = tuple(listed(models)) or tuple(CASES)
     counts = _numbers("--jobs", jobs) or bench_engine.JOBS
     runs = len(names) * (1 + len(counts) * len(engine_ways(compiled))) * (repeats + 1)
@@ -108,7 +111,7 @@ def engine(
         figures = bench_engine.bench_engine(names, counts, repeats, **options, on_action=tick)
     if not as_json:
         print_engine(figures, console)
-    return _finish(figures, bench_engine.misses(figures), console, as_json)
+    return finish(figures, bench_engine.misses(figures), console, as_json)
 
 
 @app.command("train")
@@ -140,7 +143,7 @@ def train(
             figures.append(bench_train.bench_train(number, rollouts, suite, seed=seed, on_rollout=tick))
     if not as_json:
         print_train(figures, console)
-    _finish(figures, bench_train.misses(figures), console, as_json)
+    finish(figures, bench_train.misses(figures), console, as_json)
 
 
 @app.command("families")
@@ -167,12 +170,12 @@ def families(
             figure = bench_families.bench_sampling(suite, split, seed=seed)
         if not as_json:
             print_sampling(figure, console)
-        return _finish([figure], figure.misses, console, as_json)
+        return finish([figure], figure.misses, console, as_json)
     with _counted(console, "bench families", bench_families.trials_of(suite, jobs, names), "trials") as tick:
         figures = bench_families.bench_families(suite, split, jobs, seed, names, on_trial=tick)
     if not as_json:
         print_families(figures, console)
-    return _finish(figures, [miss for figure in figures for miss in figure.misses], console, as_json)
+    return finish(figures, [miss for figure in figures for miss in figure.misses], console, as_json)
 
 
 @app.command("accuracy")
@@ -192,7 +195,7 @@ def accuracy(
             f"{f.case}: test accuracy {f.accuracy:.1%}, mean of {f.splits} splits, lowest {f.lowest:.1%} "
             f"(the bar is {f.least:.0%})"
         )
-    _finish(figures, bench_accuracy.misses(figures), console, as_json)
+    finish(figures, bench_accuracy.misses(figures), console, as_json)
 
 
 @contextmanager
@@ -207,11 +210,3 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in listed(text))
     except ValueError:
         raise ConfigError(f"{option} must be whole numbers separated by commas, got {text!r}") from None
-
-
-def _finish(figures: Sequence[Any], misses: Sequence[str], console: Console, as_json: bool) -> None:
-    """Prints the JSON object, or what misses its bar."""
-    if as_json:
-        print_json({"figures": [asdict(f) for f in figures], "misses": misses})
-    for line in () if as_json else misses:
-        console.print(f"misses its bar: {line}")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rl_tuner.commands.console import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from rl_tuner.ablations import AblationFigure
     from rl_tuner.bench_engine import EngineFigure, WayFigure
     from rl_tuner.bench_families import FamilyFigure, SamplingFigure
+    from rl_tuner.bench_policy import PolicyFigure
     from rl_tuner.bench_train import ScaleFigure, TrainFigure
+    from rl_tuner.statistics import Estimate
 
 
 def print_engine(figures: Sequence[EngineFigure], console: Console) -> None:
@@ -84,6 +90,61 @@ def print_sampling(figure: SamplingFigure, console: Console) -> None:
         f"{1e3 * figure.build_seconds / figure.builds:.1f} ms a job; "
         f"{figure.cache_bytes / 2**20:.0f} MiB of data kept"
     )
+
+
+def print_policy(figure: PolicyFigure, console: Console) -> None:
+    """A row for each evaluation, and what came of it in words."""
+    config, machine = figure.config, figure.versions
+    rows = [
+        [
+            f"{point.decisions:,}",
+            f"{point.seconds:.0f}",
+            f"{point.trial.policy:.3f}",
+            f"{point.trial.static:.3f}",
+            _signed(point.trial.difference),
+        ]
+        for point in figure.curve
+    ]
+    _print_table(("decisions", "seconds", "policy", "static", "difference (95 %)"), rows, console)
+    s = figure.static
+    console.print(
+        f"Mean normalized scores on {figure.jobs} validation jobs of {config.suite}. Static setting: lr "
+        f"{s.lr_factor:.2g}x, {s.schedule}, dropout {s.dropout:g}, weight decay {s.weight_decay:g}; chosen "
+        "and run before the clock started."
+    )
+    if figure.seconds is not None and figure.again is not None:
+        console.print(
+            f"{config.agent}: above it after {figure.seconds:.0f} s of learning from {figure.decisions:,} "
+            f"decisions; on {figure.again.difference.n} other jobs {_signed(figure.again.difference)}"
+        )
+    console.print(
+        f"{figure.learning_seconds:.0f} s of learning on {figure.used_cores} of {figure.cores} cores, "
+        f"{figure.evaluation_seconds:.0f} s of evaluations besides; seed {config.seed}, {machine['system']}, "
+        f"torch {machine['torch']}"
+    )
+
+
+def print_ablations(figures: Sequence[AblationFigure], console: Console) -> None:
+    """A row for each variant."""
+    rows = [
+        [f.variant, f"{f.score.mean:.3f}", f"{f.iqm.mean:.3f}", _signed(f.difference), str(f.crashes)]
+        for f in figures
+    ]
+    head = ("variant", "mean score", "IQM", "difference to base (95 %)", "crashed")
+    _print_table(head, rows, console)
+    console.print(f"{figures[0].jobs} validation jobs, trainings a variant: {figures[0].trainings}")
+
+
+def _signed(estimate: Estimate) -> str:
+    return f"{estimate.mean:+.3f} ({estimate.low:+.3f} to {estimate.high:+.3f})"
+
+
+def finish(figures: Sequence[Any], misses: Sequence[str], console: Console, as_json: bool) -> None:
+    """Prints the JSON object, or what misses its bar."""
+    if as_json:
+        print_json({"figures": [asdict(f) for f in figures], "misses": misses})
+    for line in () if as_json else misses:
+        console.print(f"misses its bar: {line}")
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:

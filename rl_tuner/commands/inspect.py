@@ -1,4 +1,4 @@
-"""``rl-tuner inspect``: what a policy file holds, and why it acts as it does."""
+"""``rl-tuner inspect``: a policy's model card, and why it acts as it does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rl_tuner.commands.card_text import printable, show_card
 from rl_tuner.commands.console import Json, Seed, columns, make_console, print_json, progress
 from rl_tuner.config import to_dict
 
@@ -25,79 +26,44 @@ def inspect(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Show what a policy file holds, and why it acts as it does.
+    """Show a policy's model card, and why it acts as it does.
 
-    The policy is watched on jobs of its suite's train split: a table's
+    What it is for, how it was trained and scored, and its limits, as its file
+    and its suite say. The policy is watched on jobs of its suite's train split: a table's
     strongest rules, or a network's sensitivities, over what it meets there.
     """
     import torch
 
     from rl_tuner.config import require_range
+    from rl_tuner.model_card import model_card
     from rl_tuner.policies import LearnedPolicy
-    from rl_tuner.policy_file import load_policy
+    from rl_tuner.policy_file import load_policy, policy_path
 
     require_range("--jobs", jobs, 0)
     require_range("--top", top, 1)
     torch.set_num_threads(1)  # the fastest for networks of this size
     policy = load_policy(name)
     console = make_console(as_json)
-    found = _card(policy, name)
-    if isinstance(policy, LearnedPolicy) and jobs:
-        found["behaviour"] = _behaviour(policy, jobs, top, seed, console)
+    if isinstance(policy, LearnedPolicy):
+        found = model_card(policy, policy_path(name))
+        if jobs:
+            found["behaviour"] = _behaviour(policy, jobs, top, seed, console)
+    else:
+        found = _schedule(policy)
     if as_json:
         print_json(found)
     else:
         _show(found, console)
 
 
-def _card(policy: Policy, name: str) -> dict[str, Any]:
-    """What the file holds; for a schedule what it is."""
-    from rl_tuner.policies import LearnedPolicy
-    from rl_tuner.policy_file import FORMAT_VERSION, policy_path
-
-    card: dict[str, Any] = {"name": policy.name}
-    if not isinstance(policy, LearnedPolicy):
-        doc = (type(policy).__doc__ or "").split("\n")[0]
-        return card | {"kind": "schedule", "description": doc, "hyperparameters": list(policy.space.names)}
-    path = policy_path(name)
-    return card | {
-        **_network(policy),
-        "path": str(path),
-        "bytes": path.stat().st_size,
-        "format_version": FORMAT_VERSION,
-        "actions": policy.actions.kind,
-        "config": to_dict(policy.config),
-        "hyperparameters": policy.space.to_dict()["hyperparameters"],
-        "features": list(policy.feature_names),
-        "provenance": policy.provenance,
+def _schedule(policy: Policy) -> dict[str, Any]:
+    doc = (type(policy).__doc__ or "").split("\n")[0]
+    return {
+        "name": policy.name,
+        "kind": "schedule",
+        "description": doc,
+        "hyperparameters": list(policy.space.names),
     }
-
-
-def _network(policy: LearnedPolicy) -> dict[str, Any]:
-    """The kind of policy, and its size."""
-    from rl_tuner.policies import MLPPolicy, QTablePolicy
-
-    if isinstance(policy, MLPPolicy):
-        sizes = [len(policy.feature_names), *(len(bias) for _, bias in policy.layers)]
-        parameters = sum(weight.numel() + bias.numel() for weight, bias in policy.layers)
-        network = {"layers": sizes, "activation": policy.activation, "parameters": parameters}
-        return {"kind": "mlp", "network": network}
-    if isinstance(policy, QTablePolicy):
-        tables = {
-            h.name: {
-                "bins": {
-                    policy.feature_names[column]: bins
-                    for column, bins in zip(binning.columns, binning.shape, strict=True)
-                },
-                "choices": len(h.choices),
-            }
-            for h, binning in zip(policy.space.hyperparameters, policy.binnings, strict=True)
-        }
-        return {
-            "kind": "q-table",
-            "network": {"tables": tables, "values": sum(t.size for t in policy.tables)},
-        }
-    return {"kind": type(policy).__name__, "network": {}}
 
 
 def _behaviour(policy: LearnedPolicy, jobs: int, top: int, seed: int, console: Console) -> dict[str, Any]:
@@ -129,104 +95,75 @@ def _show(found: dict[str, Any], console: Console) -> None:
             f"{found['name']}: a schedule of {', '.join(found['hyperparameters'])}. {found['description']}"
         )
         return
-    _show_card(found, console)
-    _show_provenance(found["provenance"], console)
+    show_card(found, console)
     if "behaviour" in found:
         _show_behaviour(found["behaviour"], console)
-
-
-def _show_card(found: dict[str, Any], console: Console) -> None:
-    config, network = found["config"], found["network"]
-    rails = "on" if config["rails"] is True else "off" if config["rails"] is False else "its own"
-    reads = {"reads": _features(found)}
-    lines = {
-        "kind": f"{found['kind']} ({_size(found)})",
-        "file": f"{found['path']} ({found['bytes']:,} bytes, format version {found['format_version']})",
-        "actions": f"{found['actions']}, {config['decisions']} decisions at {config['intervals']} intervals",
-        "reward": f"{config['reward']}, rails {rails}",
-        "moves": ", ".join(map(_bounds, found["hyperparameters"])),
-        **(_tables(network["tables"]) if "tables" in network else reads),
-    }
-    console.print(f"[bold]{found['name']}[/bold]")
-    console.print(columns(lines))
-
-
-def _bounds(h: dict[str, Any]) -> str:
-    return f"{h['name']} {'0' if h['zero'] else format(h['low'], 'g')} to {h['high']:g}"
-
-
-def _features(found: dict[str, Any]) -> str:
-    from rl_tuner.features import FeatureSet
-    from rl_tuner.space import SearchSpace
-
-    space = SearchSpace.from_dict({"hyperparameters": found["hyperparameters"]})
-    if tuple(found["features"]) == FeatureSet(space).names:
-        return f"all {len(found['features'])} features of its search space (--json names them)"
-    return ", ".join(found["features"])
-
-
-def _size(found: dict[str, Any]) -> str:
-    network = found["network"]
-    if found["kind"] == "mlp":
-        sizes = "-".join(map(str, network["layers"]))
-        return f"{sizes}, {network['activation']}, {network['parameters']:,} parameters"
-    return f"{len(network['tables'])} tables, {network['values']:,} values"
-
-
-def _tables(tables: dict[str, Any]) -> dict[str, str]:
-    """What the tables look at: what they share once, then each one's own."""
-    bins = [table["bins"] for table in tables.values()]
-    shared = {feature: n for feature, n in bins[0].items() if all(b.get(feature) == n for b in bins)}
-    lines = {"tables by": _bins(shared)} if shared else {}
-    for name, table in tables.items():
-        own = {feature: n for feature, n in table["bins"].items() if feature not in shared}
-        lines[f"  {name}"] = f"{table['choices']} choices" + (f"; also by {_bins(own)}" if own else "")
-    return lines
-
-
-def _bins(bins: dict[str, int]) -> str:
-    return ", ".join(f"{feature} ({n} bins)" for feature, n in bins.items())
-
-
-def _show_provenance(provenance: dict[str, Any], console: Console) -> None:
-    lines = {key: _words(value) for key, value in provenance.items() if key != "name"}
-    console.print("\n[bold]where it comes from[/bold]")
-    console.print(columns(lines) if lines else "  not said")
-
-
-def _words(value: Any) -> str:
-    """A JSON value on one line."""
-    if isinstance(value, dict):
-        if {"mean", "low", "high"} <= set(value):
-            return f"{value['mean']:+.3f} ({value['low']:+.3f} to {value['high']:+.3f})"
-        return ", ".join(f"{key} {_words(inner)}" for key, inner in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_words, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        if found["memory"] > 1 and "sensitivities" in found["behaviour"]:
+            _note("of the newest decision: the older ones that it remembers stay as they were", console)
 
 
 def _show_behaviour(found: dict[str, Any], console: Console) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    over = f"over {found['observations']} decisions on {found['jobs']} jobs of {found['of']}"
+    found = printable(found)
+    over = f"over {found['observations']} decisions on {found['jobs']} jobs of {escape(found['of'])}"
     console.print(f"\n[bold]what it does[/bold] ({over})")
     habits = Table("", "raised", "held", "lowered", "mean change a decision", box=None)
     for habit in found["habits"]:
         if habit["held"] == habit["held"]:  # NaN: none of the jobs has it
             shares = [f"{habit[key]:.0%}" for key in ("raised", "held", "lowered")]
-            habits.add_row(habit["hyperparameter"], *shares, habit["text"])
+            habits.add_row(escape(habit["hyperparameter"]), *shares, escape(habit["text"]))
     console.print(habits)
+    if any("odds" in habit["text"] for habit in found["habits"]):
+        _note("odds of a value p: p / (1 - p), so that 0.9 at odds × 0.5 becomes 0.82", console)
     if "rules" in found:
-        console.print("\n[bold]its strongest rules[/bold] (worth: over no change, in nats of return)")
-        table = Table("change", "worth", "decisions", "when", box=None)
-        for rule in found["rules"]:
-            table.add_row(rule["action"], f"+{rule['gap']:.2g}", f"{rule['share']:.0%}", rule["when"])
-        console.print(table if found["rules"] else "  it never changes anything there")
+        _show_rules(found["rules"], console)
     if "sensitivities" in found:
-        console.print(
-            "\n[bold]what moves it[/bold] (change of the action, in steps, for one standard deviation more)"
-        )
-        table = Table("action", "feature", "change", box=None)
-        for one in found["sensitivities"]:
-            table.add_row(one["hyperparameter"], one["words"], f"{one['slope']:+.3f}")
-        console.print(table)
+        _show_sensitivities(found["sensitivities"], console)
+
+
+def _show_rules(rules: list[dict[str, Any]], console: Console) -> None:
+    """The strongest rules, those of one situation together."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    console.print("\n[bold]its strongest rules[/bold]")
+    if not rules:
+        console.print("  it never changes anything there")
+        return
+    # What is so in all of them is said once.
+    always = [words for words in rules[0]["when"] if all(words in rule["when"] for rule in rules)]
+    if always and len(rules) > 1:
+        _note(f"in all of them: {', '.join(always)}", console)
+    situations: dict[str, list[dict[str, Any]]] = {}
+    for rule in rules:
+        special = [words for words in rule["when"] if len(rules) == 1 or words not in always]
+        situations.setdefault(", ".join(special) or "always", []).append(rule)
+    table = Table("when, and what it then does", "worth", "decisions", box=None)
+    for when, some in situations.items():
+        table.add_row(f"{escape(when)}:", "", "")
+        for rule in some:
+            table.add_row(f"    {escape(rule['action'])}", f"+{rule['gap']:.2g}", f"{rule['share']:.0%}")
+    console.print(table)
+    _note(
+        "worth: by how much higher a return the table expects than of no change, in nats (0.1: a loss 10 % "
+        "lower); decisions: how many fall under the rule",
+        console,
+    )
+
+
+def _show_sensitivities(found: list[dict[str, Any]], console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    console.print("\n[bold]what moves it[/bold]")
+    table = Table("more (one standard deviation) of", "moves", "by, in steps", box=None)
+    for one in found:
+        table.add_row(escape(one["words"]), escape(one["hyperparameter"]), f"{one['slope']:+.3f}")
+    console.print(table)
+
+
+def _note(text: str, console: Console) -> None:
+    """A line on what stands around it, wrapped also where nobody watches."""
+    console.print(columns({"": text}, indent=0), soft_wrap=False)

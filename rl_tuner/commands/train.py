@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +15,13 @@ from rl_tuner.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rl_tuner.learning import Learner, LearningConfig, Standing
+    from rl_tuner.learning import Learner, Standing
+    from rl_tuner.learning_config import LearningConfig
 
 
 def train(  # noqa: PLR0913 (each one an option of the command)
     ctx: typer.Context,
-    agent: Annotated[str, typer.Option(help="What learns: ppo, q-learning or sarsa.")] = "ppo",
+    agent: Annotated[str, typer.Option(help="What learns: ppo, grpo, es, q-learning or sarsa.")] = "ppo",
     suite: Annotated[
         str, typer.Option(help="A name or a file; jobs are drawn from its train split.")
     ] = "quick",
@@ -28,19 +30,23 @@ def train(  # noqa: PLR0913 (each one an option of the command)
         typer.Option(
             help="Decisions to learn from, of all jobs together. ppo rounds up to whole rollouts: 2,560 "
             "decisions with 128 jobs side by side.",
-            show_default="100,000 for ppo, else 10,000",
+            show_default="150,000 for grpo, 100,000 for ppo and es, else 10,000",
         ),
     ] = 0,
     actions: Annotated[
         str,
         typer.Option(
-            help="continuous or anchored (ppo), or discrete (any agent).",
-            show_default="continuous for ppo, else discrete",
+            help="continuous or anchored (ppo, grpo, es), or discrete (any agent).",
+            show_default="discrete for tables, else continuous",
         ),
     ] = "",
     reward: Annotated[
-        str, typer.Option(help="log_improvement, best_improvement or final_improvement.")
-    ] = "log_improvement",
+        str,
+        typer.Option(
+            help="log_improvement, best_improvement or final_improvement.",
+            show_default="best_improvement for grpo, else log_improvement",
+        ),
+    ] = "",
     hyperparameters: Annotated[
         str, typer.Option(help="Those acted on, comma-separated.", show_default="all five")
     ] = "",
@@ -48,8 +54,30 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     intervals: Annotated[str, typer.Option(help="geometric or uniform.")] = "geometric",
     rails: Annotated[bool, typer.Option(help="Restore the last good state after a divergence.")] = True,
     num_envs: Annotated[
-        int, typer.Option(help="Jobs that train side by side.", show_default="128 for ppo, else 1")
+        int,
+        typer.Option(
+            help="Jobs that train side by side.", show_default="256 for grpo, 128 for ppo and es, else 1"
+        ),
     ] = 0,
+    group_size: Annotated[
+        int,
+        typer.Option(
+            help="So many of them are the same job, run in different ways.",
+            show_default="16 for grpo and es, else 1",
+        ),
+    ] = 0,
+    memory: Annotated[
+        int, typer.Option(help="Decisions that the policy reads, the last ones (ppo, grpo, es).")
+    ] = 1,
+    without: Annotated[
+        str,
+        typer.Option(
+            help="Groups of features that the policy does not read, comma-separated: clock, validation, "
+            "training, gradients, failures, values, actions, best (ppo, grpo, es).",
+            show_default="none: it reads all",
+        ),
+    ] = "",
+    workers: Annotated[int, typer.Option(help="Processes that the jobs are spread over.")] = 1,
     eval_jobs: Annotated[int, typer.Option(help="Validation jobs for the final judgement.")] = 10,
     out: Annotated[
         Path | None, typer.Option(help="The run's folder.", show_default="runs/AGENT-SUITE-SEED")
@@ -59,8 +87,8 @@ def train(  # noqa: PLR0913 (each one an option of the command)
         bool,
         typer.Option(
             "--resume",
-            help="Continue the run in --out; options left out are as they were. More --steps go on; "
-            "nothing else can be changed.",
+            help="Continue the run in --out; options left out are as they were. More --steps go on, "
+            "with schedules of the learning rate stretched to them; nothing else can be changed.",
         ),
     ] = False,
     checkpoint_every: Annotated[
@@ -76,7 +104,8 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     import torch
 
     from rl_tuner.config import require_range, to_dict
-    from rl_tuner.learning import FORMERLY, Learner
+    from rl_tuner.learning import Learner
+    from rl_tuner.learning_config import FORMERLY
     from rl_tuner.runs import RunDirectory
 
     torch.set_num_threads(1)  # the fastest for networks of this size, and the same numbers everywhere
@@ -94,11 +123,16 @@ def train(  # noqa: PLR0913 (each one an option of the command)
         "seed": seed,
         "eval_jobs": eval_jobs,
         "num_envs": num_envs,
+        "group_size": group_size,
+        "memory": memory,
+        "without": listed(without),
+        "workers": workers,
     }
     given = {name: value for name, value in options.items() if _is_given(ctx, name)}
-    for name, number in (("steps", steps), ("num_envs", num_envs)):  # left out, 0: the agent's own
-        if name in given:
-            require_range(f"--{name.replace('_', '-')}", number, 1)
+    counts = {"steps": steps, "num_envs": num_envs, "group_size": group_size}
+    for name, count in counts.items():
+        if name in given:  # left out it is 0: the agent's own
+            require_range(f"--{name.replace('_', '-')}", count, 1)
     path = out if out is not None else Path("runs") / f"{agent}-{Path(suite).stem}-{seed}"
     config = _config(given, path if resume else None)
     require_range("--checkpoint-every", checkpoint_every, 0)
@@ -121,7 +155,7 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
 def _config(given: dict[str, Any], resumed: Path | None) -> LearningConfig:
     """The settings: what was given, over those of the run to resume, over the defaults."""
     from rl_tuner.config import from_dict
-    from rl_tuner.learning import FORMERLY, LearningConfig
+    from rl_tuner.learning_config import FORMERLY, LearningConfig
 
     old: dict[str, Any] = {}
     file = resumed / "config.json" if resumed is not None else None
@@ -158,7 +192,8 @@ def _work(learner: Learner, console: Console) -> dict[str, Any]:
             show(now.steps)
 
         show(start)
-        learner.fit(ended, show)
+        with closing(learner):
+            learner.fit(ended, show)
         bar.update(config.steps, note)
     console.print(f"learned from {learner.agent.steps} decisions in {learner.agent.episodes} episodes")
     with progress(console, "judging, trained and untrained", 2 * config.eval_jobs, "jobs") as bar:
