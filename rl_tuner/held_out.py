@@ -56,12 +56,8 @@ def run_held_out(
     # Jobs of one network train in one program: they stay together as far as all workers get as many.
     alike = sorted(experiments, key=lambda each: (each.spec.architecture, each.spec.dataset))
     parts = [part for part in (alike[worker::workers] for worker in range(workers)) if part]
-    rows = [row for _, found in run_tasks(_run, {name: method}, parts, workers) for row in found]
+    rows = [row for _, found in run_tasks(run_together, {name: method}, parts, workers) for row in found]
     return sorted(rows, key=lambda row: row.job)
-
-
-def _run(methods: Mapping[str, PolicyMethod], experiments: Sequence[Experiment]) -> list[Row]:
-    return run_together(methods, experiments)
 
 
 def scores_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, Array]:

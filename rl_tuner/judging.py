@@ -21,7 +21,7 @@ def evaluate(
     suite: str,
     split: str,
     seeds: Sequence[int],
-    on_job: Callable[[int], object] | None = None,
+    on_job: Callable[[], object] | None = None,
 ) -> list[float]:
     """The policy's returns, in nats, on jobs of a split, one a seed; it acts greedily.
 
@@ -30,18 +30,10 @@ def evaluate(
         suite: Whose jobs.
         split: "validation", or another one.
         seeds: Of the jobs.
-        on_job: Called with the number of jobs done.
+        on_job: Called when one is done.
     """
-    done = 0
-
-    def one_more() -> None:
-        nonlocal done
-        done += 1
-        if on_job is not None:
-            on_job(done)
-
     runs = [Run(policy, seed) for seed in seeds]
-    episodes = run_side_by_side(runs, suite=suite, split=split, on_episode=one_more)
+    episodes = run_side_by_side(runs, suite=suite, split=split, on_episode=on_job)
     return [episode.return_ for episode in episodes]
 
 
@@ -78,7 +70,7 @@ def judge(learner: Learner, on_job: Callable[[int], object] | None = None) -> Ju
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.eval_jobs)
     done = 0
 
-    def one_more(_: int) -> None:
+    def one_more() -> None:
         nonlocal done
         done += 1
         if on_job is not None:
