@@ -15,6 +15,9 @@ from rl_tuner.searches import SearchTrial
 
 if TYPE_CHECKING:
     import optuna
+    from sqlalchemy import Connection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 WAITING = 60
 """Seconds for which a process waits for another one that writes."""
@@ -24,11 +27,14 @@ WAITING = 60
 def open_study(storage: Path) -> Iterator[optuna.Study]:
     """The study in a database, made if need be; its connections end with the block.
 
+    Every transaction begins as one that writes, so that processes take turns: by default SQLite lets two of
+    them read that a trial waits, and then both begin it.
+
     Raises:
         ConfigError: The database is damaged, or none.
     """
     import optuna
-    from sqlalchemy import URL
+    from sqlalchemy import URL, event
     from sqlalchemy.exc import SQLAlchemyError
 
     with quiet():
@@ -37,6 +43,9 @@ def open_study(storage: Path) -> Iterator[optuna.Study]:
                 URL.create("sqlite", database=str(storage)).render_as_string(),
                 engine_kwargs={"connect_args": {"timeout": WAITING}},
             )
+            event.listen(database.engine, "connect", _leave_transactions_to_us)
+            event.listen(database.engine, "begin", _begin_to_write)
+            database.engine.dispose()  # connections of before were not listened to
             study = optuna.create_study(
                 storage=database, study_name=STUDY, direction="minimize", load_if_exists=True
             )
@@ -48,6 +57,14 @@ def open_study(storage: Path) -> Iterator[optuna.Study]:
         finally:
             database.remove_session()
             database.engine.dispose()
+
+
+def _leave_transactions_to_us(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:  # noqa: ARG001 (an event's signature)
+    connection.isolation_level = None  # or Python's sqlite3 begins them itself
+
+
+def _begin_to_write(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def in_memory(study: optuna.Study) -> optuna.Study:

@@ -203,17 +203,19 @@ def test_a_killed_search_goes_on_and_loses_no_trial(run: Run, workers: str) -> N
         "    return TrainingJob(Slow(1, 2), data, data, data, epochs=10)\n"
     )
     arguments = ["search", "job:job", "--trials", "10", "--workers", workers, "--out", "x"]
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open("said.txt", "w") as said:
+        process = subprocess.Popen([*COMMAND, *arguments], stdout=said, stderr=subprocess.STDOUT)
     before: set[str] = set()
     until = time.monotonic() + 120
     while len(before) < 2 and process.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
         before = ended_in("x/study.db")
+    ended = process.poll()
     process.send_signal(signal.SIGKILL)
     process.wait()
     children_gone()
     before = ended_in("x/study.db")
-    assert 2 <= len(before) < 10
+    assert 2 <= len(before) < 10, f"exit status {ended}: {Path('said.txt').read_text()}"
     assert not Path("x/results.json").exists()
     done = run(*arguments, "--resume")
     assert done.code == 0, done.err
@@ -230,14 +232,16 @@ def ended_in(path: str) -> set[str]:
     """What the ended trials in a database came to."""
     if not Path(path).exists():
         return set()
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+    connection = sqlite3.connect(path, timeout=30)  # not read-only: what a kill left half done is undone
     try:
         rows = connection.execute(
             "SELECT value_json FROM trial_user_attributes NATURAL JOIN trials WHERE key = 'outcome' "
             "AND state = 'COMPLETE'"
         )
         return {row[0] for row in rows}
-    except sqlite3.OperationalError:  # no tables yet
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
         return set()
     finally:
         connection.close()
