@@ -15,8 +15,8 @@ Where the rest lies, from the ground up:
 - a search: `searches` (its words), `settings`, `search_dimensions`, `samplers`, `optuna_samplers` →
   `searching` (`search_studies`, `study_ledger`, `job_budgets`); a population: `population`, `members`,
   `exploring`; as a run of its own: `studies`, `study_storage`, `study_results`, `study_figures`;
-- a comparison: `methods`, `controls` (`habits`), `static_setting` → `comparison` (`chunks`) → `results`,
-  `row_store`;
+- a comparison: `methods` (`method_names`), `controls` (`habits`), `static_setting` →
+  `comparison` (`chunks`) → `results`, `row_store`;
 - its statistics: `statistics`, `aggregates`, `scores`, `anytime`, `equivalents` → `analysis`;
 - its report: `report_page`, `report_*`, `figures`, `figure_axes`, `dot_intervals`, `inline_svg`, `reports`;
   `tracking` (TensorBoard) and `plotting` (one run);

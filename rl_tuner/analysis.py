@@ -33,7 +33,7 @@ from rl_tuner.statistics import Array, Estimate, mean_interval, paired_differenc
 TAUS = tuple(np.append(np.linspace(0, 0.98, 99), np.linspace(0.99, 1, 11)).round(3).tolist())
 """Thresholds of performance profiles: finer where good methods are."""
 _RANDOM = re.compile(r"random(@\d+)?(-\d+)?")
-"""Names of random searches each of whose trials has a whole budget (see `rl_tuner.methods`)."""
+"""Names of random searches each of whose trials has a whole budget (see `rl_tuner.method_names`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,7 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
     """Runs every method on every job with every seed, in chunks (see `rl_tuner.chunks`).
 
     Args:
-        methods: By name (see `rl_tuner.methods.load_methods`); a policy stands for one run under it.
+        methods: By name (see `rl_tuner.method_names.load_methods`); a policy stands for one run under it.
         suite: Whose jobs.
         split: Of the suite.
         jobs: How many jobs are drawn, >= 1.

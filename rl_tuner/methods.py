@@ -7,37 +7,29 @@ as many of them as it has trials (``random@16``), unless its trials share one (`
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
-from rl_tuner.config import choose
+from rl_tuner.config import require_range
+from rl_tuner.envs.families import SANE_LR
 from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.tuning_env import TuningEnv
-from rl_tuner.envs.tuning_free import TUNING_FREE, require_tuning_free, tuning_free
+from rl_tuner.envs.tuning_free import require_tuning_free, tuning_free
 from rl_tuner.envs.tuning_setup import Source
-from rl_tuner.errors import ConfigError
 from rl_tuner.policies import LearnedPolicy
 from rl_tuner.policy import Policy
-from rl_tuner.policy_file import load_policy, policy_path, shipped_policies
+from rl_tuner.policy_file import load_policy
 from rl_tuner.results import Place, Row
 from rl_tuner.rollout import Beginning, beginning, run_episode
-from rl_tuner.samplers import SAMPLERS
-from rl_tuner.schedules import SCHEDULES, Constant
+from rl_tuner.schedules import Constant
 from rl_tuner.searches import SearchConfig
 from rl_tuner.searching import run_search
 from rl_tuner.static_setting import STATIC, StaticSetting
 
 BASELINE = "constant"
-TRIALS = 16
-"""Trials of a search that is named without a number."""
-_LIKE_A_NAME = re.compile(r"[\w-]+(?P<trials>[@/]\d+)?")
-_SEARCH = re.compile(r"(?P<sampler>[a-z-]+)(?:(?P<kind>[@/])(?P<trials>[^@/]*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +129,27 @@ class StaticMethod(PolicyMethod):
         return self.setting.apply(spec)
 
 
+class StartedMethod(PolicyMethod):
+    """One run under a policy or schedule that starts at a learning rate of its own choice, not the job's.
+
+    Args:
+        policy: What acts.
+        lr_factor: Learning rate over the optimizer's usual one (`rl_tuner.envs.families.SANE_LR`), > 0.
+        identity: The policy's.
+
+    Raises:
+        ConfigError: The factor is out of range.
+    """
+
+    def __init__(self, policy: Policy, lr_factor: float, identity: str) -> None:
+        self.lr_factor = require_range("the factor of the start learning rate", lr_factor, 0, above=True)
+        super().__init__(policy, f"{identity}@{lr_factor:g}x")
+
+    def job(self, spec: JobSpec) -> Source:
+        """The job at that learning rate."""
+        return replace(spec, lr=SANE_LR[spec.optimizer] * self.lr_factor)
+
+
 class SearchMethod(Method):
     """A search: its trials trained on the job, one chosen by validation."""
 
@@ -165,107 +178,10 @@ def _beginning(spec: JobSpec, seed: int) -> Beginning:
     return beginning(spec, seed)
 
 
-def search_method(name: str) -> SearchMethod | None:
-    """The search of that name, such as "random@16", "tpe/8" or "gp"; None if it names no sampler.
-
-    Raises:
-        ConfigError: The number of trials is none.
-    """
-    found = _SEARCH.fullmatch(name)
-    if found is None or found["sampler"] not in SAMPLERS:
-        return None
-    if found["kind"] is None:
-        return SearchMethod(SearchConfig(found["sampler"], TRIALS))
-    if not found["trials"].isdecimal() or int(found["trials"]) < 1:
-        raise ConfigError(
-            f"{name!r} must end in a number of trials >= 1: {found['sampler']}@16 for trials with a job's "
-            f"budget each, {found['sampler']}/16 for trials that share one"
-        )
-    return SearchMethod(SearchConfig(found["sampler"], int(found["trials"]), shared=found["kind"] == "/"))
-
-
-def make_method(name: str, static: StaticSetting | None = None) -> Method:
-    """The method of a name: a search, an optimizer, "static", a schedule, or a policy's name or file.
-
-    Args:
-        name: See `rl-tuner compare --help`.
-        static: What "static" stands for.
-
-    Raises:
-        PolicyError: There is no such policy file, or it is unfit.
-        ConfigError: The name is unknown, or that of a search but not well formed; or "static" is not known
-            here.
-    """
-    search = search_method(name)
-    if search is not None:
-        return search
-    if name in TUNING_FREE:
-        return OptimizerMethod(name)
-    if name == STATIC:
-        if static is None:
-            raise ConfigError(f"the setting that {STATIC!r} stands for must be chosen on a suite first")
-        return StaticMethod(static)
-    _check_known(name)
-    policy = load_policy(name)
-    known = name in SCHEDULES or name in shipped_policies()
-    return PolicyMethod(policy, name if known else _digest(policy_path(name)))
-
-
-def _check_known(name: str) -> None:
-    """Refuses a misspelt name. One that is, or looks like, a file is left to who reads policies."""
-    found = _LIKE_A_NAME.fullmatch(name)
-    if found is not None and not Path(name).is_file():
-        searches = (f"{sampler}{found['trials'] or f'@{TRIALS}'}" for sampler in SAMPLERS)
-        known = (*shipped_policies(), *SCHEDULES, *TUNING_FREE, STATIC, *searches)
-        choose("method or policy file", name, known)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def load_methods(
-    names: Sequence[str], baseline: str = BASELINE, static: StaticSetting | None = None
-) -> dict[str, Method]:
-    """The methods of these names, the baseline first if it is not among them.
-
-    Args:
-        names: See `make_method`. One that stands twice is run twice.
-        baseline: What the others are compared to, likewise.
-        static: What "static" stands for.
-
-    Returns:
-        Methods by their names in the comparison: the name given, or that in a policy's file; with -2, -3, …
-        where two would be the same.
-
-    Raises:
-        PolicyError, ConfigError: See `make_method`; or there is no name.
-    """
-    if not names:
-        raise ConfigError("no methods to compare: name policies, schedules or searches, such as random@16")
-    methods: dict[str, Method] = {}
-    for name in names if baseline in names else (baseline, *names):
-        method = make_method(name, static)
-        label = name if method.identity == name or name in SAMPLERS else _label(method)
-        number, unique = 1, label
-        while unique in methods:
-            number += 1
-            unique = f"{label}-{number}"
-        methods[unique] = method
-    return methods
-
-
-def _label(method: Method) -> str:
-    """A name for tables, plots and folders, from a policy's file or a search's settings."""
-    if not isinstance(method, PolicyMethod):
-        return method.identity
-    return re.sub(r"[^\w.+-]+", "-", method.policy.name).strip(".-") or "policy"
-
-
 def learned(methods: Mapping[str, Method]) -> dict[str, LearnedPolicy]:
-    """Those of the methods that are learned policies, by name."""
+    """Those of the methods that are learned policies, by name; from the jobs' own start values."""
     return {
         name: method.policy
         for name, method in methods.items()
-        if isinstance(method, PolicyMethod) and isinstance(method.policy, LearnedPolicy)
+        if type(method) is PolicyMethod and isinstance(method.policy, LearnedPolicy)
     }

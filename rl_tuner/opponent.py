@@ -82,7 +82,7 @@ def choose_opponent(
         jobs: Of the validation split, >= 2; and as many others.
         seed: Of all draws.
         workers: Processes that share the runs on validation jobs.
-        static_jobs: Train jobs that the setting is chosen on.
+        static_jobs: See `choose_static`.
         on_trial: See `choose_static`.
 
     Raises:

@@ -5,7 +5,7 @@ It is what a learned policy has to beat first: it knows the suite as well as the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -31,7 +31,10 @@ BATCH_SIZE = 32
 WORST = 3.0
 """A trial's log loss counts at most so much above the best one of its job: a crash is no worse than that."""
 JOBS = 24
-"""Jobs of the train split on which the setting is chosen."""
+"""Jobs of the train split on which the whole grid runs."""
+LATER_ROUNDS = ((2, 10), (4, 4))
+"""Then (so many times as many further jobs, on which so many of the best settings run): luck on a few jobs
+would choose a rival that is easily beaten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +84,18 @@ def choose_static(
 ) -> StaticSetting:
     """The setting of `GRID` with the lowest mean log validation loss over jobs of the train split.
 
+    All settings run on the first jobs, the best of them on `LATER_ROUNDS` of further ones; those left at the
+    end are judged by all the jobs (successive halving, Jamieson and Talwalkar, 2016, arXiv 1502.07943, with
+    jobs in the place of training time).
+
     Families are drawn as often as in the validation split, which a suite may weigh otherwise: the rival of
     what is learned must not be chosen on jobs that are rarely judged.
 
     Args:
         suite: Name or file.
-        jobs: How many are drawn.
+        jobs: How many are drawn for the whole grid.
         seed: Of the draw.
-        on_trial: Called whenever a job was trained at a setting, jobs × `len(GRID)` times.
+        on_trial: Called whenever a job was trained at a setting, `choosing_trials` times.
 
     Raises:
         ConfigError: The suite is unknown, or `jobs` below 1.
@@ -96,13 +103,38 @@ def choose_static(
     require_counts({"jobs": jobs})
     splits, rng = load_suite(suite), Streams(seed).numpy("data")
     family = splits.family("train").weighted_as(splits.family("validation"))
-    specs = [family.sample(rng) for _ in range(jobs)]
+    left, losses = list(GRID), np.empty((0, len(GRID)))
+    for more, settings in _rounds(jobs):
+        if len(losses):
+            best = np.sort(capped_log_losses(losses).mean(0).argsort(kind="stable")[:settings])
+            left, losses = [left[i] for i in best], losses[:, best]
+        specs = [family.sample(rng) for _ in range(more)]
+        losses = np.vstack([losses, _val_losses(specs, left, seed + len(losses), on_trial)])
+    return left[int(capped_log_losses(losses).mean(0).argmin())]
+
+
+def choosing_trials(jobs: int = JOBS) -> int:
+    """So many trials `choose_static` takes."""
+    return sum(more * settings for more, settings in _rounds(jobs))
+
+
+def _rounds(jobs: int) -> list[tuple[int, int]]:
+    """Further jobs and settings of each round."""
+    return [(jobs, len(GRID)), *((times * jobs, settings) for times, settings in LATER_ROUNDS)]
+
+
+def _val_losses(
+    specs: Sequence[JobSpec],
+    settings: Sequence[StaticSetting],
+    seed: int,
+    on_trial: Callable[[], object] | None,
+) -> NDArray[np.float64]:
+    """Best validation losses, shape (jobs, settings); the jobs' seeds count from `seed`."""
     trials = run_trials(
-        [setting.apply(spec) for spec in specs for setting in GRID],
-        [seed + number for number in range(jobs) for _ in GRID],
-        [load_policy(setting.schedule) for _ in specs for setting in GRID],
+        [setting.apply(spec) for spec in specs for setting in settings],
+        [seed + number for number in range(len(specs)) for _ in settings],
+        [load_policy(setting.schedule) for _ in specs for setting in settings],
         intervals="uniform",
         on_trial=on_trial,
     )
-    losses = np.reshape([trial.val_loss for trial in trials], (jobs, len(GRID)))
-    return GRID[int(capped_log_losses(losses).mean(0).argmin())]
+    return np.reshape([trial.val_loss for trial in trials], (len(specs), len(settings)))

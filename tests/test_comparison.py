@@ -17,7 +17,8 @@ from rl_tuner.course import CourseConfig
 from rl_tuner.envs.suites import load_suite
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet
-from rl_tuner.methods import Experiment, PolicyMethod, load_methods
+from rl_tuner.method_names import load_methods
+from rl_tuner.methods import Experiment, PolicyMethod
 from rl_tuner.policies import MLPPolicy
 from rl_tuner.policy_file import save_policy
 from rl_tuner.results import Row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -12,102 +11,22 @@ import pytest
 from rl_tuner.course import Course
 from rl_tuner.courses import Courses
 from rl_tuner.envs import JobSpec, TrainingJob
+from rl_tuner.envs.families import SANE_LR
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.envs.tuning_free import TUNING_FREE
-from rl_tuner.errors import ConfigError, PolicyError
-from rl_tuner.methods import (
-    TRIALS,
-    Experiment,
-    OptimizerMethod,
-    PolicyMethod,
-    SearchMethod,
-    StaticMethod,
-    learned,
-    load_methods,
-    make_method,
-)
-from rl_tuner.policy_file import save_policy, shipped_policies
+from rl_tuner.method_names import make_method
+from rl_tuner.methods import Experiment, StartedMethod
 from rl_tuner.results import Row
 from rl_tuner.rollout import beginning
 from rl_tuner.samplers import SAMPLERS
 from rl_tuner.schedules import SCHEDULES
-from rl_tuner.searches import SearchConfig
 from rl_tuner.settings import Setting
 from rl_tuner.static_setting import StaticSetting
 from rl_tuner.trials import run_trials
-from tests.learned_policies import network
 
 SPEC = JobSpec("iris", "mlp-4", "momentum", 400, 0, 1e-2, 16, 0.0, 0.9, None)
 EXPERIMENT = Experiment(SPEC, job=3, seed=2, episode_seed=11)
 SETTING = StaticSetting(10.0, 0.0, 0.01, "cosine")
-
-
-@pytest.mark.parametrize(
-    ("name", "config"),
-    [
-        ("random@16", SearchConfig("random", 16)),
-        ("tpe/8", SearchConfig("tpe", 8, shared=True)),
-        ("cma-es@5", SearchConfig("cma-es", 5)),
-        ("pbt", SearchConfig("pbt", TRIALS)),
-    ],
-)
-def test_a_search_is_named_by_its_sampler_and_its_trials(name: str, config: SearchConfig) -> None:
-    method = make_method(name)
-    assert isinstance(method, SearchMethod)
-    assert method.config == config
-
-
-@pytest.mark.parametrize("name", ["random@", "random@0", "tpe/-1", "gp@x", "grid@1.5"])
-def test_a_search_without_a_number_of_trials_is_refused_with_an_example(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"must end in a number of trials >= 1: \w+@16"):
-        make_method(name)
-
-
-def test_a_name_stands_for_one_kind_of_method() -> None:
-    assert isinstance(make_method("cosine"), PolicyMethod)
-    assert isinstance(make_method("prodigy"), OptimizerMethod)
-    assert isinstance(make_method("static", SETTING), StaticMethod)
-    with pytest.raises(ConfigError, match="must be chosen on a suite first"):
-        make_method("static")
-
-
-@pytest.mark.parametrize(
-    ("name", "near"),
-    [("randm@16", "random@16"), ("tpee/8", "tpe/8"), ("prodgy", "prodigy"), ("cosin", "cosine")],
-)
-def test_a_misspelt_name_is_refused_with_the_nearest_of_all_kinds(name: str, near: str) -> None:
-    with pytest.raises(ConfigError, match="unknown method or policy file") as refused:
-        make_method(name)
-    known = ", ".join([*shipped_policies(), "constant"])
-    assert f"{name!r} (did you mean {near!r}?): choose from {known}" in str(refused.value)
-
-
-def test_an_optimizer_whose_package_is_missing_is_refused_before_anything_runs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "prodigyopt", None)
-    with pytest.raises(ConfigError, match=r"needs the package prodigyopt: pip install rl-tuner\[optim\]"):
-        make_method("prodigy")
-
-
-def test_a_policy_file_that_is_not_there_is_a_policy_error() -> None:
-    with pytest.raises(PolicyError, match=r"no policy 'runs/best\.safetensors'"):
-        make_method("runs/best.safetensors")
-
-
-def test_names_in_a_comparison_are_unique_and_speak() -> None:
-    path = str(save_policy(network(), "p.safetensors"))
-    methods = load_methods(["random", "random@4", "random@4", "tpe/8", path, path, "prodigy"])
-    names = ["constant", "random", "random@4", "random@4-2", "tpe/8", "sample", "sample-2", "prodigy"]
-    assert list(methods) == names
-    assert list(learned(methods)) == ["sample", "sample-2"]
-    assert methods["random"].identity == f"random@{TRIALS}"
-    assert methods["sample"].identity == methods["sample-2"].identity != path
-
-
-def test_two_files_of_one_name_are_told_apart() -> None:
-    one, other = (make_method(str(save_policy(network(seed=seed), f"{seed}.safetensors"))) for seed in (0, 1))
-    assert one.identity != other.identity
 
 
 @pytest.mark.parametrize("name", ["constant", "hypergradient", "static", "random@2"])
@@ -127,6 +46,17 @@ def test_static_runs_at_its_setting_under_its_schedule() -> None:
     rates = [record.values["lr"] for record in row.records]
     assert rates[0] == pytest.approx(0.3, rel=0.01)  # ten times the usual 0.03
     assert rates[-1] < rates[0] / 100
+
+
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+def test_a_run_can_start_at_another_learning_rate_and_the_rest_is_the_jobs(factor: float) -> None:
+    method = make_method(f"constant@{factor:g}x")
+    assert isinstance(method, StartedMethod)
+    row, own = method.run("x", EXPERIMENT), make_method("constant").run("constant", EXPERIMENT)
+    values = own.records[0].values
+    assert row.records[0].values == {**values, "lr": pytest.approx(factor * SANE_LR["momentum"])}
+    assert (row.start_test_loss, row.budget, row.job_name) == (own.start_test_loss, own.budget, own.job_name)
+    assert row.test_loss != own.test_loss
 
 
 def test_an_optimizer_takes_the_place_of_the_jobs_own_and_nobody_moves_its_lr() -> None:
@@ -237,8 +167,3 @@ def test_a_job_in_phases_begins_at_its_last_ones_test_loss_untrained() -> None:
     assert min(r.used for r in row.records) < 200  # what was seen there takes no part:
     assert row.val_loss == min(r.val_loss for r in row.records if r.used > 200)
     assert row.test_loss < row.start_test_loss
-
-
-def test_more_trials_than_anybody_means_are_refused_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"trials must be >= 1 and <= 100000, got 99999999"):
-        make_method("random@99999999")

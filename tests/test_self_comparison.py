@@ -10,7 +10,7 @@ import pytest
 
 from rl_tuner.analysis import analyse
 from rl_tuner.comparison import Comparison, compare
-from rl_tuner.methods import load_methods
+from rl_tuner.method_names import load_methods
 from rl_tuner.results import Row
 from rl_tuner.statistics import Array
 from tests.comparing import add_suite, make_row

@@ -10,9 +10,16 @@ import pytest
 from rl_tuner import ConfigError, static_setting
 from rl_tuner.envs import JobSpec
 from rl_tuner.envs.families import SANE_LR
-from rl_tuner.static_setting import BATCH_SIZE, GRID, WORST, StaticSetting, capped_log_losses, choose_static
-from rl_tuner.trials import Trial
-from tests.comparing import add_suite, make_record
+from rl_tuner.static_setting import (
+    BATCH_SIZE,
+    GRID,
+    WORST,
+    StaticSetting,
+    capped_log_losses,
+    choose_static,
+    choosing_trials,
+)
+from tests.comparing import add_suite
 from tests.tiny import TINY
 
 SPEC = JobSpec("iris", "mlp-8", "momentum", 400, 0, 1.0, 128, 0.3, 0.8, 0.1, l2=0.1)
@@ -36,29 +43,39 @@ def test_a_crash_counts_as_much_worse_than_the_best_but_not_infinitely() -> None
     assert logs[1].max() == pytest.approx(logs[1].min() + WORST)
 
 
-def test_the_setting_with_the_lowest_mean_log_loss_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_luck_on_the_first_jobs_does_not_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     add_suite(monkeypatch)
-    rng = np.random.default_rng(0)
-    losses = rng.lognormal(size=(3, len(GRID)))
+    losses = np.random.default_rng(0).uniform(1.0, 1.5, (3 + 6 + 12, len(GRID)))
+    losses[:, 7], losses[:3, 30], losses[3:, 30] = 0.9, 0.5, 2.0  # the lucky one is best on the first three
+    losses[9:, 21] = 0.1  # nobody sees how good this one would have been
+    losses[:9, 21] = 3.0
+    asked: list[list[StaticSetting]] = []
+
+    def trained(
+        specs: list[JobSpec], settings: list[StaticSetting], seed: int, on_trial: object
+    ) -> np.ndarray:
+        assert {spec.dataset for spec in specs} == {
+            *TINY.family("train").parts[0].datasets
+        }  # no other split's
+        asked.append(list(settings))
+        return losses[seed : seed + len(specs)][:, [GRID.index(s) for s in settings]]
+
+    monkeypatch.setattr(static_setting, "_val_losses", trained)
+    assert choose_static("tiny", jobs=3) == GRID[7]
+    assert asked[0] == list(GRID)
+    assert set(asked[1]) == {GRID[i] for i in capped_log_losses(losses[:3]).mean(0).argsort()[:10]}
+    assert GRID[30] in asked[1]
+    assert len(asked[2]) == 4
+    assert GRID[30] not in asked[2]
+
+
+def test_choosing_tells_of_its_trials_and_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_suite(monkeypatch)
     told: list[int] = []
-
-    def trials(
-        jobs: list[JobSpec], seeds: list[int], policies: list[object], **options: object
-    ) -> list[Trial]:
-        assert len(jobs) == len(seeds) == len(policies) == 3 * len(GRID)
-        assert {job.dataset for job in jobs} == {*TINY.family("train").parts[0].datasets}  # no other split's
-        assert [job.lr / SANE_LR[job.optimizer] for job in jobs[: len(GRID)]] == pytest.approx(
-            [setting.lr_factor for setting in GRID]
-        )
-        return [Trial((make_record(0, 1, float(loss)),), False) for loss in losses.ravel()]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(static_setting, "run_trials", trials)
-        assert choose_static("tiny", jobs=3) == GRID[int(np.log(losses).mean(0).argmin())]
-    chosen = choose_static("tiny", jobs=2, on_trial=lambda: told.append(1))
+    chosen = choose_static("tiny", jobs=1, on_trial=lambda: told.append(1))
     assert chosen in GRID
-    assert chosen == choose_static("tiny", jobs=2)
-    assert len(told) == 2 * len(GRID)
+    assert chosen == choose_static("tiny", jobs=1)
+    assert len(told) == choosing_trials(1)
 
 
 def test_without_jobs_there_is_nothing_to_choose_by() -> None:

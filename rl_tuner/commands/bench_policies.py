@@ -39,8 +39,7 @@ def policy(
     from rl_tuner.bench_policy import bench_policy, misses
     from rl_tuner.learning_config import LearningConfig
     from rl_tuner.opponent import choose_opponent
-    from rl_tuner.static_setting import GRID
-    from rl_tuner.static_setting import JOBS as STATIC_JOBS
+    from rl_tuner.static_setting import choosing_trials
 
     console = make_console(as_json)
     require_range("--steps", steps, 0)
@@ -48,8 +47,7 @@ def policy(
     require_range("--limit", limit, 0, above=True)
     config = LearningConfig(agent=agent, suite=suite, steps=steps, seed=seed, workers=workers)
     with interruptible(console):
-        trials = STATIC_JOBS * len(GRID)
-        with progress(console, "choosing the static setting", trials, "trials") as shown:
+        with progress(console, "choosing the static setting", choosing_trials(), "trials") as shown:
             opponent = choose_opponent(suite, jobs, seed, workers, on_trial=shown.advance)
         with progress(console, f"learning ({agent})", config.steps, "decisions") as shown:
 

@@ -36,7 +36,8 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
         typer.Argument(
             help="Policy files, shipped policies, schedules (cosine), optimizers (prodigy), searches "
             "(random@16: 16 trials of a job's budget each; tpe/16: 16 trials that share one), or static, the "
-            "best setting for the suite's train split. rl-tuner list names them all."
+            "best setting for the suite's train split. rl-tuner list names them all. A policy or schedule "
+            "with @0.1x starts at that many times the optimizer's usual learning rate."
         ),
     ] = None,
     more: Annotated[str, typer.Option("--methods", help="The same, comma-separated.")] = "",
@@ -108,7 +109,8 @@ def _check(names: Sequence[str], settings: Mapping[str, Any], controls: bool) ->
     """Refuses what cannot run before a folder is made for it; returns what each method is, by its name."""
     from rl_tuner.config import require_range
     from rl_tuner.controls import CONTROLS
-    from rl_tuner.methods import learned, load_methods
+    from rl_tuner.method_names import load_methods
+    from rl_tuner.methods import learned
     from rl_tuner.static_setting import GRID
 
     require_range("seeds", settings["seeds"], 1)
@@ -143,14 +145,14 @@ def _static(
 
     from rl_tuner.config import from_dict, to_dict
     from rl_tuner.files import write_json
-    from rl_tuner.static_setting import GRID, JOBS, STATIC, StaticSetting, choose_static
+    from rl_tuner.static_setting import JOBS, STATIC, StaticSetting, choose_static, choosing_trials
 
     if STATIC not in names:
         return None
     file = run.path / "static.json"
     if file.is_file():
         return from_dict(StaticSetting, json.loads(file.read_text()))
-    with progress(console, "choosing the static setting", JOBS * len(GRID), "trials") as bar:
+    with progress(console, "choosing the static setting", choosing_trials(), "trials") as bar:
         setting = choose_static(settings["suite"], JOBS, settings["seed"], bar.advance)
     write_json(file, to_dict(setting))
     return setting
@@ -166,7 +168,8 @@ def _contestants(
     """The methods asked for, and the controls of the learned policies among them."""
     from rl_tuner.controls import controls_of
     from rl_tuner.habits import JOBS
-    from rl_tuner.methods import PolicyMethod, learned, load_methods
+    from rl_tuner.method_names import load_methods
+    from rl_tuner.methods import PolicyMethod, learned
 
     methods = load_methods(names, static=static)
     policies = learned(methods) if controls else {}

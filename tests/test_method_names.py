@@ -1,0 +1,133 @@
+"""Names of methods: what they stand for, and what a misspelt one is told."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from rl_tuner.errors import ConfigError, PolicyError
+from rl_tuner.method_names import TRIALS, load_methods, make_method
+from rl_tuner.methods import (
+    OptimizerMethod,
+    PolicyMethod,
+    SearchMethod,
+    StartedMethod,
+    StaticMethod,
+    learned,
+)
+from rl_tuner.policy_file import save_policy, shipped_policies
+from rl_tuner.searches import SearchConfig
+from rl_tuner.static_setting import StaticSetting
+from tests.learned_policies import network
+
+SETTING = StaticSetting(10.0, 0.0, 0.01, "cosine")
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("random@16", SearchConfig("random", 16)),
+        ("tpe/8", SearchConfig("tpe", 8, shared=True)),
+        ("cma-es@5", SearchConfig("cma-es", 5)),
+        ("pbt", SearchConfig("pbt", TRIALS)),
+    ],
+)
+def test_a_search_is_named_by_its_sampler_and_its_trials(name: str, config: SearchConfig) -> None:
+    method = make_method(name)
+    assert isinstance(method, SearchMethod)
+    assert method.config == config
+
+
+@pytest.mark.parametrize("name", ["random@", "random@0", "tpe/-1", "gp@x", "grid@1.5"])
+def test_a_search_without_a_number_of_trials_is_refused_with_an_example(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"must end in a number of trials >= 1: \w+@16"):
+        make_method(name)
+
+
+def test_a_name_stands_for_one_kind_of_method() -> None:
+    assert isinstance(make_method("cosine"), PolicyMethod)
+    assert isinstance(make_method("prodigy"), OptimizerMethod)
+    assert isinstance(make_method("static", SETTING), StaticMethod)
+    with pytest.raises(ConfigError, match="must be chosen on a suite first"):
+        make_method("static")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("randm@16", "random@16"), ("tpee/8", "tpe/8"), ("prodgy", "prodigy"), ("cosin", "cosine")],
+)
+def test_a_misspelt_name_is_refused_with_the_nearest_of_all_kinds(name: str, near: str) -> None:
+    with pytest.raises(ConfigError, match="unknown method or policy file") as refused:
+        make_method(name)
+    known = ", ".join([*shipped_policies(), "constant"])
+    assert f"{name!r} (did you mean {near!r}?): choose from {known}" in str(refused.value)
+
+
+def test_an_optimizer_whose_package_is_missing_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    with pytest.raises(ConfigError, match=r"needs the package prodigyopt: pip install rl-tuner\[optim\]"):
+        make_method("prodigy")
+
+
+def test_a_policy_file_that_is_not_there_is_a_policy_error() -> None:
+    with pytest.raises(PolicyError, match=r"no policy 'runs/best\.safetensors'"):
+        make_method("runs/best.safetensors")
+
+
+def test_names_in_a_comparison_are_unique_and_speak() -> None:
+    path = str(save_policy(network(), "p.safetensors"))
+    methods = load_methods(["random", "random@4", "random@4", "tpe/8", path, path, "prodigy"])
+    names = ["constant", "random", "random@4", "random@4-2", "tpe/8", "sample", "sample-2", "prodigy"]
+    assert list(methods) == names
+    assert list(learned(methods)) == ["sample", "sample-2"]
+    assert methods["random"].identity == f"random@{TRIALS}"
+    assert methods["sample"].identity == methods["sample-2"].identity != path
+
+
+def test_two_files_of_one_name_are_told_apart() -> None:
+    one, other = (make_method(str(save_policy(network(seed=seed), f"{seed}.safetensors"))) for seed in (0, 1))
+    assert one.identity != other.identity
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"), [("cosine@0.1x", 0.1), ("default@100x", 100.0), ("constant@1e-2x", 0.01)]
+)
+def test_a_policy_or_schedule_can_be_started_at_another_learning_rate(name: str, factor: float) -> None:
+    method = make_method(name)
+    assert isinstance(method, StartedMethod)
+    assert method.lr_factor == factor
+    assert method.policy.name == make_method(name.split("@")[0]).policy.name  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("cosine@0x", "must be > 0, got 0"),
+        ("cosine@x", "must end in a factor of the start learning rate, such as @0.1x, got ''"),
+        ("cosine@nanx", "got nan"),
+        ("prodigy@2x", "only a policy or a schedule can be started at another learning rate, not 'prodigy'"),
+        ("static@2x", "not 'static'"),
+        ("random@4x", "must end in a number of trials"),
+        ("cosin@2x", "did you mean 'cosine'"),
+    ],
+)
+def test_who_cannot_be_started_so_is_told_why(name: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        make_method(name, SETTING)
+    assert problem in str(refused.value)
+
+
+def test_a_file_started_at_another_learning_rate_has_its_policys_name_and_no_controls() -> None:
+    path = str(save_policy(network(), "p.safetensors"))
+    methods = load_methods([f"{path}@10x", "default@10x", path])
+    assert list(methods) == ["constant", "sample@10x", "default@10x", "sample"]
+    assert list(learned(methods)) == ["sample"]
+    assert methods["sample@10x"].identity == f"{methods['sample'].identity}@10x"
+
+
+def test_more_trials_than_anybody_means_are_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"trials must be >= 1 and <= 100000, got 99999999"):
+        make_method("random@99999999")
