@@ -56,6 +56,8 @@ class PPOAgent(Agent):
         ent_coef_end: The weight of the entropy bonus goes to this, as the learning rate does to its end.
         hidden: Units of the hidden layers (tanh), of actor and critic each.
         log_std_init: Log standard deviation of a Box action at the start.
+        log_std_end: It goes to this, as the learning rate does to its end, and is not learned. None to learn
+            it.
         advantages: "gae", generalized advantage estimation with a learned value function, or "group".
         group_size: With "group": so many environments side by side are compared, >= 2. None for the
             environment's own `group_size`, which this must divide.
@@ -90,6 +92,7 @@ class PPOAgent(Agent):
         ent_coef_end: float | None = None,
         hidden: Sequence[int] = (64, 64),
         log_std_init: float = -1.0,
+        log_std_end: float | None = None,
         advantages: str = "gae",
         group_size: int | None = None,
         advantage_clip: float = 3.0,
@@ -113,6 +116,7 @@ class PPOAgent(Agent):
             ent_coef_end=ent_coef_end,
             hidden=tuple(hidden),
             log_std_init=log_std_init,
+            log_std_end=log_std_end,
             advantages=advantages,
             group_size=group_size,
             advantage_clip=advantage_clip,

@@ -97,6 +97,7 @@ class PPOSettings:
     ent_coef_end: float | None
     hidden: tuple[int, ...]
     log_std_init: float
+    log_std_end: float | None
     advantages: str
     group_size: int | None
     advantage_clip: float

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's PPO as `PPOAgent` wants it: entropy schedule, groups that start together."""
+"""Stable-Baselines3's PPO as `PPOAgent` wants it: schedules of exploration, groups that start together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rl_tuner.agents.vec_adapter import VecAdapter
 
 
 class TuningPPO(PPO):
-    """PPO whose entropy bonus may follow a schedule, and whose rollouts start with every group in step.
+    """PPO whose exploration may follow schedules, and whose rollouts start with every group in step.
 
     A group is in step when its members stand at the start of the same job. One whose job ended early is
     ahead of its group, in jobs that the others have not begun, and would be compared with nobody ever after;
@@ -32,6 +32,7 @@ class TuningPPO(PPO):
     Args:
         policy, env: See `stable_baselines3.PPO`.
         ent_coef: As there, or a function of the share of the training that remains.
+        log_std: Log standard deviation of a Box action; learned from there, unless it is such a function.
         **kwargs: See `stable_baselines3.PPO`.
     """
 
@@ -41,10 +42,14 @@ class TuningPPO(PPO):
         env: VecEnv,
         *,
         ent_coef: float | Schedule,
+        log_std: float | Schedule,
         **kwargs: Any,
     ) -> None:
         self.ent_schedule = FloatSchedule(ent_coef)
         super().__init__(policy, env, ent_coef=self.ent_schedule(1.0), **kwargs)
+        self._log_std = log_std if callable(log_std) and hasattr(self.policy, "log_std") else None
+        if self._log_std is not None:
+            self.policy.log_std.requires_grad_(False)
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -61,11 +66,17 @@ class TuningPPO(PPO):
         """See `stable_baselines3.PPO`."""
         self.ent_coef = self.ent_schedule(self._current_progress_remaining)
         super().train()
+        self._explore_less()
         self.logger.record("train/ent_coef", self.ent_coef)
         if isinstance(self.rollout_buffer, GroupBuffer):
             for figure in ("train/value_loss", "train/explained_variance"):  # there is no value function
                 self.logger.name_to_value.pop(figure, None)
             self.logger.record("train/compared", self.rollout_buffer.compared)
+
+    def _explore_less(self) -> None:
+        """Sets the exploration of the next rollout, by its schedule; what was learned from had the old."""
+        if self._log_std is not None:
+            self.policy.log_std.fill_(self._log_std(self._current_progress_remaining))
 
 
 def build_ppo(venv: VecEnv, settings: PPOSettings, decisions: int | None) -> TuningPPO:
@@ -99,6 +110,7 @@ def build_ppo(venv: VecEnv, settings: PPOSettings, decisions: int | None) -> Tun
         gae_lambda=settings.gae_lambda,
         clip_range=settings.clip_range,
         ent_coef=_line(settings.ent_coef, settings.ent_coef_end),
+        log_std=_line(settings.log_std_init, settings.log_std_end),
         policy_kwargs=networks,
         device="cpu",
         **(_without_critic(venv, settings) if settings.grouped else {}),

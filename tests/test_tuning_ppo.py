@@ -264,6 +264,31 @@ def test_a_line_from_a_value_to_itself_is_the_constant_bit_for_bit() -> None:
     assert not same_weights(constant, tiny(ent_coef=0.01, ent_coef_end=1.0).fit(300))
 
 
+def test_exploration_falls_on_a_line_if_told_so_and_is_learned_otherwise() -> None:
+    told: list[float] = []
+    agent = tiny(log_std_init=-0.5, log_std_end=-2.5)
+    assert agent.model.policy.log_std.tolist() == [-0.5, -0.5]
+    agent.fit(400, lambda _: told.append(agent.model.policy.log_std[0].item()))
+    assert sorted(set(told), reverse=True) == pytest.approx([-0.5, -1.0, -1.5, -2.0])
+    assert agent.model.policy.log_std[0].item() == -2.5
+    learned = tiny(log_std_init=-0.5).fit(400).model.policy.log_std[0].item()
+    assert learned not in (-0.5, -2.5)
+
+
+def test_exploration_goes_on_where_its_line_was() -> None:
+    first, other = (tiny(log_std_init=-0.5, log_std_end=-2.5) for _ in range(2))
+    first.fit(400, lambda s: s.steps < 200)
+    other.set_state(first.get_state())
+    assert other.model.policy.log_std[0].item() == first.model.policy.log_std[0].item() == pytest.approx(-1.0)
+    assert other.fit(400).model.policy.log_std[0].item() == -2.5
+
+
+def test_a_line_of_exploration_means_nothing_where_actions_are_choices() -> None:
+    settings: dict[str, Any] = {"n_steps": 100, "batch_size": 50, "n_epochs": 1}
+    one = quick(TinyTuning("discrete"), **settings).fit(200)
+    assert same_weights(one, quick(TinyTuning("discrete"), log_std_end=-2.0, **settings).fit(200))
+
+
 @pytest.mark.parametrize("name", ["learning_rate_end", "ent_coef_end"])
 def test_an_end_below_zero_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} must be >= 0, got -0.1"):
