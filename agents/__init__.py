@@ -6,8 +6,8 @@
 - `agent`: what all share. `temporal_difference` → `tabular`: tables (`layout`, `discretizer`, `factored`,
   `experience`, `vector_steps`);
 - `ppo` (`ppo_settings`, `ppo_monitor`, `private_rng`) → `tuning_ppo`: Stable-Baselines3's PPO; its
-  advantages by groups (`group_buffer`), its critic that sees more (`privileged`), its environments
-  (`ppo_envs`, `vec_adapter`, `feature_selection`);
+  advantages by groups (`groups` → `group_critic` → `group_buffer`), its critic that sees more
+  (`privileged`), its environments (`ppo_envs`, `vec_adapter`, `feature_selection`);
 - `evolution` (`mirrored`, `member_networks`, `member_episodes`): a population of networks.
 """
 

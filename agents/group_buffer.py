@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 
-SCALE_FLOOR = 0.05
-"""In nats, added to a job's scale: where nothing matters, noise must not be amplified to advantages."""
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from rl_tuner.agents.group_critic import GroupCritic, differences
+from rl_tuner.agents.groups import Bools, Floats, Groups
 
 
-class GroupAdvantages(NamedTuple):
-    """What a rollout of T steps in N slots came to.
-
-    Attributes:
-        advantages: float64 in [-clip, clip], shape (T, N); 0 where nothing is compared.
-        compared: Which decisions have a baseline, shape (T, N).
-        apart: Slots of the groups whose members do not all stand at the start of the same job, shape (N,).
-    """
-
-    advantages: Floats
-    compared: Bools
-    apart: Bools
-
-
-def group_advantages(
-    rewards: NDArray[np.floating[Any]],
-    starts: Bools,
-    over: Bools,
-    group_size: int,
-    gamma: float,
-    clip: float,
-) -> GroupAdvantages:
+def group_advantages(rewards: NDArray[Any], groups: Groups, gamma: float, clip: float) -> Floats:
     """Advantages against the mean of the group, in units of the job's scale.
 
-    Slots side by side are groups; the members' k-th episodes since the rollout's start are of the same job.
-    With G_d the return-to-go of a member's decision d in an episode of that job::
+    With G_d the return-to-go of a member's decision d in an episode of a job::
 
         advantage_d = clip((G_d - mean of the group's G_d) / (scale + SCALE_FLOOR))
 
@@ -51,71 +25,56 @@ def group_advantages(
     standard deviation of the group's outcomes in the same way; Kool et al., 2019, "Buy 4 REINFORCE Samples,
     Get a Baseline for Free!", leave a member out of its own baseline, which is the same up to a factor.)
 
-    Nothing is compared, and the advantage is 0, in an episode that began before the rollout or goes on after
-    it, and where fewer than two members take the decision: the others crashed before, or their episodes are
-    not whole.
+    Args:
+        rewards: Shape (T, N).
+        groups: Of the rollout.
+        gamma: Discount, in [0, 1].
+        clip: Advantages are clipped to ±clip, > 0.
+
+    Returns:
+        In [-clip, clip], shape (T, N); 0 where nothing is compared.
+    """
+    centred = groups.centred(groups.returns_to_go(rewards, gamma))
+    return np.clip(centred / groups.scale(centred), -clip, clip)
+
+
+def group_gae(
+    rewards: NDArray[Any], values: Floats, groups: Groups, gamma: float, gae_lambda: float, clip: float
+) -> Floats:
+    """Generalized advantage estimation in terms of the group: with centred, scaled rewards.
+
+    With r_d a member's reward less the mean of the group's, in units of the job's scale as in
+    `group_advantages`, and V_d what a critic predicts of the sum of those that come::
+
+        δ_d = r_d + γ V_{d+1} - V_d,    advantage_d = clip(δ_d + γ λ advantage_{d+1})
+
+    (Schulman et al., 2016, "High-Dimensional Continuous Control Using Generalized Advantage Estimation",
+    arXiv 1506.02438, equation 16). With λ = 1 and V = 0 it is `group_advantages`, as long as all members of a
+    group take the same number of decisions.
 
     Args:
         rewards: Shape (T, N).
-        starts: Whether a step is the first of its episode, shape (T, N).
-        over: Whether the last step ended an episode, shape (N,).
-        group_size: Slots of a group, >= 2; divides N.
+        values: Shape (T, N), 0 where nothing is compared.
+        groups: Of the rollout.
         gamma: Discount, in [0, 1].
+        gae_lambda: λ, in [0, 1].
         clip: Advantages are clipped to ±clip, > 0.
+
+    Returns:
+        In [-clip, clip], shape (T, N); 0 where nothing is compared.
     """
-    ends = np.vstack([starts[1:], over[None]])
-    togo = _returns_to_go(rewards, ends, gamma)
-    episode: Ints = np.cumsum(starts, axis=0, dtype=np.int64)
-    whole = (episode > 0) & np.logical_or.accumulate(ends[::-1], axis=0)[::-1]
-    job, moment = _numbered(episode, starts, group_size)
-    counts, mean = _means(togo, moment, whole)
-    compared = whole & (counts >= 2)
-    centred = np.where(compared, togo - mean, 0.0)
-    scale = np.sqrt(_means(centred**2, job, compared)[1])
-    advantages = np.clip(centred / (scale + SCALE_FLOOR), -clip, clip)
-    return GroupAdvantages(advantages, compared, _apart(episode[-1], over, group_size))
-
-
-def _returns_to_go(rewards: NDArray[np.floating[Any]], ends: Bools, gamma: float) -> Floats:
-    """Discounted sums of the rewards from each step to its episode's end, shape (T, N)."""
-    togo = rewards.astype(np.float64)
-    for t in range(len(togo) - 2, -1, -1):
-        togo[t] += np.where(ends[t], 0.0, gamma * togo[t + 1])
-    return togo
-
-
-def _numbered(episode: Ints, starts: Bools, group_size: int) -> tuple[Ints, Ints]:
-    """Numbers the jobs, and the decisions in them: equal where members of a group may be compared.
-
-    Args:
-        episode: Episodes begun in each slot up to each step, shape (T, N).
-        starts: See `group_advantages`.
-        group_size: See `group_advantages`.
-    """
-    steps, slots = episode.shape
-    step = np.arange(steps)[:, None]
-    first = np.maximum.accumulate(np.where(starts, step, 0), axis=0)
-    job = episode + (np.arange(slots) // group_size) * (steps + 1)
-    return job, job * steps + step - first
-
-
-def _means(values: Floats, labels: Ints, counted: Bools) -> tuple[Floats, Floats]:
-    """How many of a label are counted, and their mean (0 where none is), at each place of `labels`."""
-    length = int(labels.max()) + 1
-    counts = np.bincount(labels[counted], minlength=length)
-    sums = np.bincount(labels[counted], values[counted], minlength=length)
-    return counts[labels].astype(np.float64), (sums / np.maximum(counts, 1))[labels]
-
-
-def _apart(begun: Ints, over: Bools, group_size: int) -> Bools:
-    """See `GroupAdvantages.apart`; `begun` are the episodes begun in each slot, shape (N,)."""
-    by_group = begun.reshape(-1, group_size)
-    together = over.reshape(-1, group_size).all(axis=1) & (by_group == by_group[:, :1]).all(axis=1)
-    return np.repeat(~together, group_size)
+    scaled = groups.centred(rewards) / groups.scale(groups.centred(groups.returns_to_go(rewards, gamma)))
+    advantages, after, value_after = np.zeros(rewards.shape), np.zeros(()), np.zeros(())
+    for t in reversed(range(len(rewards))):
+        goes_on = gamma * ~groups.ends[t]
+        delta = scaled[t] + goes_on * value_after - values[t]
+        advantages[t] = after = np.where(groups.compared[t], delta + goes_on * gae_lambda * after, 0.0)
+        value_after = values[t]
+    return np.clip(advantages, -clip, clip)
 
 
 class GroupBuffer(RolloutBuffer):
-    """A rollout buffer whose advantages are `group_advantages`, so that no value function is needed.
+    """A rollout buffer whose advantages are relative to groups, so that no value network is needed.
 
     Returns are what the value function says already: its loss is zero.
 
@@ -123,16 +82,24 @@ class GroupBuffer(RolloutBuffer):
         *args: See `RolloutBuffer`.
         group_size: Slots side by side that run the same jobs in the same order, >= 2.
         clip: See `group_advantages`.
+        critic: Decisions of the longest episode, for a `GroupCritic` that learns beside: as soon as it is
+            ready advantages are `group_gae`, in units of their root mean square. 0 for none: they are
+            `group_advantages`.
         **kwargs: See `RolloutBuffer`.
 
     Attributes:
-        apart: See `GroupAdvantages`; all False before the advantages are computed.
+        apart: See `Groups`; all False before the advantages are computed.
         compared: Share of the rollout's decisions that have a baseline, in [0, 1].
+        critic: The critic, if there is one.
+        explained: Share of the variance of centred returns-to-go that it foretold; NaN while it is silent.
     """
 
-    def __init__(self, *args: Any, group_size: int, clip: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, group_size: int, clip: float, critic: int = 0, **kwargs: Any) -> None:
         self.group_size, self.clip = group_size, clip
+        self.explained = float("nan")
         super().__init__(*args, **kwargs)
+        facts = 2 * (1 + int(np.prod(self.obs_shape)))
+        self.critic = GroupCritic(critic, facts) if critic else None
 
     def reset(self) -> None:
         """Empties the buffer."""
@@ -147,14 +114,27 @@ class GroupBuffer(RolloutBuffer):
             last_values: Not used: an episode that goes on is not learned from.
             dones: Whether the last step ended an episode, shape (slots,).
         """
-        result = group_advantages(
-            self.rewards,
-            self.episode_starts.astype(np.bool_),
-            np.asarray(dones, np.bool_),
-            self.group_size,
-            self.gamma,
-            self.clip,
-        )
-        self.advantages = result.advantages.astype(np.float32)
+        groups = Groups(self.episode_starts.astype(np.bool_), np.asarray(dones, np.bool_), self.group_size)
+        advantages = group_advantages(self.rewards, groups, self.gamma, self.clip)
+        if self.critic is not None:
+            advantages = self._by_critic(self.critic, groups, advantages)
+        self.advantages = advantages.astype(np.float32)
         self.returns = self.values.copy()
-        self.apart, self.compared = result.apart, float(result.compared.mean())
+        self.apart, self.compared = groups.apart, float(groups.compared.mean())
+
+    def _by_critic(self, critic: GroupCritic, groups: Groups, targets: Floats) -> Floats:
+        """The advantages by the critic as it is, which then learns the rollout's `group_advantages`."""
+        facts = differences(groups, self.observations, self.rewards)
+        advantages = targets
+        if critic.ready:
+            values = critic.values(facts, groups.decision, groups.compared)
+            self.explained = 1 - _square(targets - values) / max(_square(targets), 1e-12)
+            advantages = group_gae(self.rewards, values, groups, self.gamma, self.gae_lambda, self.clip)
+            advantages /= max(_square(advantages[groups.compared]) ** 0.5, 1e-8)
+        critic.learn(facts, groups.decision, groups.compared, targets)
+        return advantages
+
+
+def _square(values: Floats) -> float:
+    """Mean square; 0 of none."""
+    return float(np.mean(values**2)) if values.size else 0.0

@@ -16,6 +16,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rl_tuner.agents.agent import Agent, Callback, TuningSpaces
 from rl_tuner.agents.feature_selection import FeatureSelection
+from rl_tuner.agents.group_buffer import GroupBuffer
+from rl_tuner.agents.group_critic import GroupCritic
 from rl_tuner.agents.ppo_envs import SelectedColumns, tuning_spaces, vectorized
 from rl_tuner.agents.ppo_monitor import EpisodeMonitor
 from rl_tuner.agents.ppo_settings import PPOSettings
@@ -33,9 +35,9 @@ class PPOAgent(Agent):
     20 decisions whose returns differ more between jobs than between actions. Global random state is as it
     was after each call.
 
-    With ``advantages="group"`` there is no critic. Environments side by side run the same jobs (same data,
-    initial weights, batch order), and a decision's advantage is its return-to-go against the mean of its
-    group's, in units of the job's scale: see `rl_tuner.agents.group_buffer.group_advantages`. A group whose
+    With ``advantages="group"`` there is no value network. Environments side by side run the same jobs (same
+    data, initial weights, batch order), and a decision's advantage is its return-to-go against the mean of
+    its group's, in units of the job's scale (`rl_tuner.agents.group_buffer.group_advantages`). A group whose
     members do not end together starts a new job before the next rollout; what was under way is dropped.
 
     Args:
@@ -50,7 +52,8 @@ class PPOAgent(Agent):
             as many minibatches as in `rollout_settings`, or else the nearest larger number that divides.
         n_epochs: Passes over what was collected, at each update; None for `rollout_settings`'.
         gamma: Discount, in [0, 1].
-        gae_lambda: λ of generalized advantage estimation, in [0, 1].
+        gae_lambda: λ of generalized advantage estimation, in [0, 1]; not for "group".
+        gae_lambda_end: λ goes to this, in [0, 1], as the learning rate does to its end.
         clip_range: Clipping of the probability ratio, > 0.
         ent_coef: Weight of the entropy bonus, >= 0.
         ent_coef_end: The weight of the entropy bonus goes to this, as the learning rate does to its end.
@@ -58,10 +61,12 @@ class PPOAgent(Agent):
         log_std_init: Log standard deviation of a Box action at the start.
         log_std_end: It goes to this, as the learning rate does to its end, and is not learned. None to learn
             it.
-        advantages: "gae", generalized advantage estimation with a learned value function, or "group".
-        group_size: With "group": so many environments side by side are compared, >= 2. None for the
+        advantages: "gae", generalized advantage estimation with a learned value function; "group"; or
+            "group_gae", such estimation within the group, with a linear critic of how its members differ
+            (`rl_tuner.agents.group_critic`).
+        group_size: With groups: so many environments side by side are compared, >= 2. None for the
             environment's own `group_size`, which this must divide.
-        advantage_clip: With "group": advantages are clipped to ± this, > 0.
+        advantage_clip: With groups: advantages are clipped to ± this, > 0.
         memory: The networks read so many of the last observations, >= 1, the oldest first, zeros before the
             episode's start (`VecFrameStack`); so does the policy.
         privileged: The value network also reads what the environment's method ``privileged()`` tells of the
@@ -87,6 +92,7 @@ class PPOAgent(Agent):
         n_epochs: int | None = None,
         gamma: float = 1.0,
         gae_lambda: float = 0.95,
+        gae_lambda_end: float | None = None,
         clip_range: float = 0.2,
         ent_coef: float = 0.0,
         ent_coef_end: float | None = None,
@@ -111,6 +117,7 @@ class PPOAgent(Agent):
             n_epochs=n_epochs,
             gamma=gamma,
             gae_lambda=gae_lambda,
+            gae_lambda_end=gae_lambda_end,
             clip_range=clip_range,
             ent_coef=ent_coef,
             ent_coef_end=ent_coef_end,
@@ -190,8 +197,16 @@ class PPOAgent(Agent):
         self.model.policy.optimizer.load_state_dict(deepcopy(state["optimizer"]))
         self.steps = self.model.num_timesteps = state["steps"]
         self.episodes = state["episodes"]
+        if self._critic is not None:
+            self._critic.set_state(state["critic"])
         self._rng.set_state(state["rng"])
         self._checkpoint = deepcopy(dict(state))
+
+    @property
+    def _critic(self) -> GroupCritic | None:
+        """What learns beside a group's advantages, if anything does."""
+        buffer = self.model.rollout_buffer
+        return buffer.critic if isinstance(buffer, GroupBuffer) else None
 
     def _new_episodes(self) -> None:
         """Gives the environments seeds of their own for this stretch, and has them reset."""
@@ -213,6 +228,7 @@ class PPOAgent(Agent):
             "episodes": episodes,
             "policy": deepcopy(dict(self.model.policy.state_dict())),
             "optimizer": deepcopy(self.model.policy.optimizer.state_dict()),
+            "critic": None if self._critic is None else self._critic.get_state(),
             "rng": rng,
             "features": self._read.state,
         }

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rl_tuner.config import choose, require_counts, require_range
 from rl_tuner.errors import ConfigError
 
-ADVANTAGES = ("gae", "group")
+ADVANTAGES = ("gae", "group", "group_gae")
 _EPISODE = 20
 """Decisions of an episode, unless told otherwise."""
 _STEPS = 400
@@ -92,6 +92,7 @@ class PPOSettings:
     n_epochs: int | None
     gamma: float
     gae_lambda: float
+    gae_lambda_end: float | None
     clip_range: float
     ent_coef: float
     ent_coef_end: float | None
@@ -108,6 +109,8 @@ class PPOSettings:
         require_range("learning_rate", self.learning_rate, 0, above=True)
         require_range("gamma", self.gamma, 0, 1)
         require_range("gae_lambda", self.gae_lambda, 0, 1)
+        if self.gae_lambda_end is not None:
+            require_range("gae_lambda_end", self.gae_lambda_end, 0, 1)
         require_range("clip_range", self.clip_range, 0, above=True)
         require_range("ent_coef", self.ent_coef, 0)
         for name in ("learning_rate_end", "ent_coef_end"):
@@ -125,14 +128,16 @@ class PPOSettings:
         require_range("advantage_clip", self.advantage_clip, 0, above=True)
         if self.grouped:
             if self.privileged:
-                raise ConfigError("privileged=True is for the value network, which advantages='group' lacks")
+                raise ConfigError(
+                    f"privileged=True is for the value network, which advantages={self.advantages!r} lacks"
+                )
         elif self.group_size is not None:
             raise ConfigError(f"group_size={self.group_size} is for advantages='group', got 'gae'")
 
     @property
     def grouped(self) -> bool:
         """Whether advantages are against the others of a group."""
-        return self.advantages == "group"
+        return self.advantages != "gae"
 
     def whole_rollout(self, num_envs: int, decisions: int | None) -> RolloutSettings:
         """What is collected between two updates: `rollout_settings`' where nothing was given.
@@ -148,8 +153,8 @@ class PPOSettings:
         n_steps = suited.n_steps if self.n_steps is None else self.n_steps
         if self.grouped and decisions is not None and n_steps < decisions:
             raise ConfigError(
-                f"advantages='group' compares whole episodes: n_steps must be >= {decisions}, the decisions "
-                f"of an episode, got {n_steps}"
+                f"advantages={self.advantages!r} compares whole episodes: n_steps must be >= {decisions}, "
+                f"the decisions of an episode, got {n_steps}"
             )
         n_epochs = suited.n_epochs if self.n_epochs is None else self.n_epochs
         return RolloutSettings(n_steps, suited.minibatches, n_epochs)
@@ -169,8 +174,8 @@ class PPOSettings:
         require_counts({"group_size": size})
         if size < 2:
             raise ConfigError(
-                "advantages='group' needs a group_size >= 2, so that environments run the same jobs side by "
-                f"side (VectorTuningEnv(…, group_size=8)), got {size}"
+                f"advantages={self.advantages!r} needs a group_size >= 2, so that environments run the same "
+                f"jobs side by side (VectorTuningEnv(…, group_size=8)), got {size}"
             )
         if num_envs % size:
             raise ConfigError(f"group_size must divide the {num_envs} environments, got {size}")

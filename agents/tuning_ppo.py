@@ -31,6 +31,7 @@ class TuningPPO(PPO):
 
     Args:
         policy, env: See `stable_baselines3.PPO`.
+        gae_lambda: As there, or a function of the share of the training that remains.
         ent_coef: As there, or a function of the share of the training that remains.
         log_std: Log standard deviation of a Box action; learned from there, unless it is such a function.
         **kwargs: See `stable_baselines3.PPO`.
@@ -41,12 +42,15 @@ class TuningPPO(PPO):
         policy: str | type[ActorCriticPolicy],
         env: VecEnv,
         *,
+        gae_lambda: float | Schedule,
         ent_coef: float | Schedule,
         log_std: float | Schedule,
         **kwargs: Any,
     ) -> None:
-        self.ent_schedule = FloatSchedule(ent_coef)
-        super().__init__(policy, env, ent_coef=self.ent_schedule(1.0), **kwargs)
+        self.ent_schedule, self.lambda_schedule = FloatSchedule(ent_coef), FloatSchedule(gae_lambda)
+        super().__init__(
+            policy, env, gae_lambda=self.lambda_schedule(1.0), ent_coef=self.ent_schedule(1.0), **kwargs
+        )
         self._log_std = log_std if callable(log_std) and hasattr(self.policy, "log_std") else None
         if self._log_std is not None:
             self.policy.log_std.requires_grad_(False)
@@ -60,23 +64,23 @@ class TuningPPO(PPO):
                 env.set_options({"reset_mask": rollout_buffer.apart})
             self._last_obs = env.reset()  # type: ignore[assignment]
             self._last_episode_starts = np.ones(env.num_envs, np.bool_)
+        remaining = 1.0 - self.num_timesteps / self._total_timesteps
+        rollout_buffer.gae_lambda = self.lambda_schedule(remaining)
+        if self._log_std is not None:
+            self.policy.log_std.fill_(self._log_std(remaining))
         return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
 
     def train(self) -> None:
         """See `stable_baselines3.PPO`."""
         self.ent_coef = self.ent_schedule(self._current_progress_remaining)
         super().train()
-        self._explore_less()
         self.logger.record("train/ent_coef", self.ent_coef)
         if isinstance(self.rollout_buffer, GroupBuffer):
             for figure in ("train/value_loss", "train/explained_variance"):  # there is no value function
                 self.logger.name_to_value.pop(figure, None)
             self.logger.record("train/compared", self.rollout_buffer.compared)
-
-    def _explore_less(self) -> None:
-        """Sets the exploration of the next rollout, by its schedule; what was learned from had the old."""
-        if self._log_std is not None:
-            self.policy.log_std.fill_(self._log_std(self._current_progress_remaining))
+            if self.rollout_buffer.critic is not None:
+                self.logger.record("train/explained_variance", self.rollout_buffer.explained)
 
 
 def build_ppo(venv: VecEnv, settings: PPOSettings, decisions: int | None) -> TuningPPO:
@@ -107,25 +111,28 @@ def build_ppo(venv: VecEnv, settings: PPOSettings, decisions: int | None) -> Tun
         batch_size=minibatch_size(settings.batch_size, rollout.n_steps, venv.num_envs, rollout.minibatches),
         n_epochs=rollout.n_epochs,
         gamma=settings.gamma,
-        gae_lambda=settings.gae_lambda,
+        gae_lambda=_line(settings.gae_lambda, settings.gae_lambda_end),
         clip_range=settings.clip_range,
         ent_coef=_line(settings.ent_coef, settings.ent_coef_end),
         log_std=_line(settings.log_std_init, settings.log_std_end),
         policy_kwargs=networks,
         device="cpu",
-        **(_without_critic(venv, settings) if settings.grouped else {}),
+        **(_by_groups(venv, settings, decisions or rollout.n_steps) if settings.grouped else {}),
     )
     if settings.grouped:
         torch.nn.init.zeros_(model.policy.value_net.weight)  # it stays so: every value is 0
     return model
 
 
-def _without_critic(venv: VecEnv, settings: PPOSettings) -> dict[str, Any]:
-    """What Stable-Baselines3's PPO is told for group-relative advantages."""
-    size = settings.group_of(venv.num_envs, group_size_of(venv))
+def _by_groups(venv: VecEnv, settings: PPOSettings, decisions: int) -> dict[str, Any]:
+    """What Stable-Baselines3's PPO is told for advantages relative to groups: there is no value network."""
     return {
         "rollout_buffer_class": GroupBuffer,
-        "rollout_buffer_kwargs": {"group_size": size, "clip": settings.advantage_clip},
+        "rollout_buffer_kwargs": {
+            "group_size": settings.group_of(venv.num_envs, group_size_of(venv)),
+            "clip": settings.advantage_clip,
+            "critic": decisions if settings.advantages == "group_gae" else 0,
+        },
         "normalize_advantage": False,  # they are scaled job by job
         "vf_coef": 0.0,
     }

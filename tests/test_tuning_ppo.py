@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def quick(env: Any, **settings: Any) -> PPOAgent:
 
 
 def grouped(env: Any, **settings: Any) -> PPOAgent:
-    return quick(env, advantages="group", n_steps=LENGTH, **settings)
+    return quick(env, **{"advantages": "group", "n_steps": LENGTH, **settings})
 
 
 def same_weights(*agents: PPOAgent) -> bool:
@@ -45,8 +46,9 @@ def greedy_return(agent: PPOAgent) -> float:
     return total
 
 
-def test_groups_learn_through_the_luck_of_their_jobs_and_through_crashes() -> None:
-    agent = grouped(GroupedTuning(16, 4, luck=30.0, crashes=0.03))
+@pytest.mark.parametrize("advantages", [{}, {"advantages": "group_gae", "gae_lambda": 0.5}])
+def test_groups_learn_through_the_luck_of_their_jobs_and_through_crashes(advantages: dict[str, Any]) -> None:
+    agent = grouped(GroupedTuning(16, 4, luck=30.0, crashes=0.03), **advantages)
     before = greedy_return(agent)
     agent.fit(6_400)
     assert before < 4
@@ -102,9 +104,18 @@ def test_what_was_dropped_to_start_together_is_in_no_episodes_sum() -> None:
     assert set(lengths) == {LENGTH}  # a dropped episode's steps would have been added to one's
 
 
-def test_agents_that_resume_by_groups_stay_the_same() -> None:
+def test_the_critic_of_groups_tells_how_much_it_explains() -> None:
+    seen: list[EpisodeSummary] = []
+    grouped(GroupedTuning(8, 4), advantages="group_gae").fit(800, seen.append)
+    explained = [s.scalars.get("train/explained_variance", math.nan) for s in seen]
+    assert math.isnan(explained[0])
+    assert -1 < explained[-1] < 1
+
+
+@pytest.mark.parametrize("advantages", ["group", "group_gae"])
+def test_agents_that_resume_by_groups_stay_the_same(advantages: str) -> None:
     def make() -> PPOAgent:
-        return grouped(GroupedTuning(8, 4, crashes=0.1))
+        return grouped(GroupedTuning(8, 4, crashes=0.1), advantages=advantages, gae_lambda_end=0.5)
 
     first = make().fit(400)
     other = make()
@@ -270,17 +281,23 @@ def test_exploration_falls_on_a_line_if_told_so_and_is_learned_otherwise() -> No
     assert agent.model.policy.log_std.tolist() == [-0.5, -0.5]
     agent.fit(400, lambda _: told.append(agent.model.policy.log_std[0].item()))
     assert sorted(set(told), reverse=True) == pytest.approx([-0.5, -1.0, -1.5, -2.0])
-    assert agent.model.policy.log_std[0].item() == -2.5
     learned = tiny(log_std_init=-0.5).fit(400).model.policy.log_std[0].item()
     assert learned not in (-0.5, -2.5)
 
 
-def test_exploration_goes_on_where_its_line_was() -> None:
-    first, other = (tiny(log_std_init=-0.5, log_std_end=-2.5) for _ in range(2))
+def test_exploration_and_lambda_go_on_where_their_lines_were() -> None:
+    lines = {"log_std_init": -0.5, "log_std_end": -2.5, "gae_lambda": 1.0, "gae_lambda_end": 0.2}
+    first, other = (tiny(**lines) for _ in range(2))
     first.fit(400, lambda s: s.steps < 200)
     other.set_state(first.get_state())
-    assert other.model.policy.log_std[0].item() == first.model.policy.log_std[0].item() == pytest.approx(-1.0)
-    assert other.fit(400).model.policy.log_std[0].item() == -2.5
+    told: list[tuple[float, float]] = []
+
+    def note(_: EpisodeSummary) -> None:
+        told.append((other.model.policy.log_std[0].item(), other.model.rollout_buffer.gae_lambda))
+
+    other.fit(400, note)
+    wanted = [(-1.0, 0.8), (-1.5, 0.6), (-2.0, 0.4)]
+    assert list(dict.fromkeys(told)) == [pytest.approx(pair) for pair in wanted]
 
 
 def test_a_line_of_exploration_means_nothing_where_actions_are_choices() -> None:
