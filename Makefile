@@ -39,9 +39,9 @@ test: $(STAMP)
 
 # The policies that come along, each learned again by one command; `make -j2 reproduce-policies` takes some
 # three quarters of an hour on two cores, `make reproduce-q-table` one of them.
-LEARN_default := --agent grpo --steps 220000
-LEARN_lr-only := --agent grpo --steps 80000 --hyperparameters lr
-LEARN_no-validation := --agent grpo --steps 80000 --without validation,best
+LEARN_default := --agent grpo --steps 300000 --workers 2
+LEARN_lr-only := --agent grpo --steps 100000 --hyperparameters lr
+LEARN_no-validation := --agent grpo --steps 100000 --without validation,best
 LEARN_q-table := --agent q-learning --steps 40000 --num-envs 128 --group-size 16 --reward best_improvement
 LEARN_sarsa := --agent sarsa --steps 40000 --num-envs 128 --group-size 16 --reward best_improvement
 REPRODUCED := runs/policies-$(shell date +%Y%m%d-%H%M%S)

@@ -190,6 +190,10 @@ class PPOAgent(Agent):
         """See `Agent.set_state`. Learning goes on with new episodes."""
         self._check_state(state)
         self._read.require_same(state)
+        if self._critic is not None:
+            if state.get("critic") is None:
+                raise ConfigError("the state has no critic: it was not learned with advantages='group_gae'")
+            self._critic.set_state(state["critic"])
         try:
             self.model.policy.load_state_dict(state["policy"])
         except RuntimeError as error:
@@ -197,8 +201,6 @@ class PPOAgent(Agent):
         self.model.policy.optimizer.load_state_dict(deepcopy(state["optimizer"]))
         self.steps = self.model.num_timesteps = state["steps"]
         self.episodes = state["episodes"]
-        if self._critic is not None:
-            self._critic.set_state(state["critic"])
         self._rng.set_state(state["rng"])
         self._checkpoint = deepcopy(dict(state))
 

@@ -35,7 +35,9 @@ class AgentKind(NamedTuple):
 
 RECIPE: Mapping[str, Any] = MappingProxyType(
     {
-        "advantages": "group",
+        "advantages": "group_gae",
+        "gae_lambda": 1.0,
+        "gae_lambda_end": 0.5,
         "learning_rate": 1e-3,
         "learning_rate_end": 1e-4,
         "n_epochs": 6,
@@ -62,12 +64,12 @@ AGENTS: dict[str, AgentKind] = {
         cls="PPOAgent",
         actions=("continuous", "discrete", "anchored"),
         num_envs=256,
-        steps=150_000,
+        steps=300_000,
         group_size=16,
         reward="best_improvement",
         network=True,
         options=RECIPE,
-        description="PPO without a critic: advantages against other runs of the same job",
+        description="PPO by groups: advantages against other runs of the same job",
     ),
     "es": AgentKind(
         cls="EvolutionStrategy",

@@ -114,7 +114,7 @@ class LearningConfig:
                 f"{self.agent} learns tables of a few features of its own, and cannot be told to learn "
                 f"without {', '.join(self.without)}"
             )
-        if kind.options.get("advantages") == "group" and self.group_size < 2:
+        if kind.options.get("advantages", "gae") != "gae" and self.group_size < 2:
             raise ConfigError(
                 f"{self.agent} compares runs of the same job: group_size must be >= 2, got {self.group_size}"
             )

@@ -13,7 +13,8 @@ from rl_tuner.features import FEATURE_GROUPS
 from rl_tuner.learning_config import LearningConfig
 
 BASE, AGAIN = "base", "base-again"
-_WITH_CRITIC = {name: value for name, value in RECIPE.items() if name != "advantages"}
+_OF_GROUPS = ("advantages", "gae_lambda", "gae_lambda_end")
+_WITH_CRITIC = {name: value for name, value in RECIPE.items() if name not in _OF_GROUPS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "lr-decay-dropout-batch": {"hyperparameters": ("lr", "batch_size", "weight_decay", "dropout")},
         "gae": {**_WITHOUT_GROUPS, "options": _WITH_CRITIC},
         "gae-privileged": {**_WITHOUT_GROUPS, "options": {**_WITH_CRITIC, "privileged": True}},
+        "without-critic": {"options": {"advantages": "group"}},
+        "lambda-1": {"options": {"gae_lambda_end": 1.0}},
         "es": {"agent": "es"},
         "rails-off": {"rails": False},
         "group-8": {"group_size": 8},

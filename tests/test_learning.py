@@ -93,7 +93,7 @@ def events(path: Path) -> EventAccumulator:
     ("agent", "actions", "num_envs", "steps"),
     [
         ("ppo", "continuous", 128, 100_000),
-        ("grpo", "continuous", 256, 150_000),
+        ("grpo", "continuous", 256, 300_000),
         ("es", "continuous", 128, 100_000),
         ("q-learning", "discrete", 1, 10_000),
         ("sarsa", "discrete", 1, 10_000),

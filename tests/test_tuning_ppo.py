@@ -123,6 +123,13 @@ def test_agents_that_resume_by_groups_stay_the_same(advantages: str) -> None:
     assert same_weights(first.fit(800), other.fit(800))
 
 
+def test_a_state_without_a_critic_is_refused_where_there_is_one() -> None:
+    with pytest.raises(ConfigError, match="the state has no critic"):
+        grouped(GroupedTuning(8, 4), advantages="group_gae").set_state(
+            grouped(GroupedTuning(8, 4)).get_state()
+        )
+
+
 def test_environments_of_stable_baselines3_all_start_together() -> None:
     """Nobody resets a few of those; all are reset where a group fell apart."""
 

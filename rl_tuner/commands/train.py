@@ -30,7 +30,7 @@ def train(  # noqa: PLR0913 (each one an option of the command)
         typer.Option(
             help="Decisions to learn from, of all jobs together. ppo rounds up to whole rollouts: 2,560 "
             "decisions with 128 jobs side by side.",
-            show_default="150,000 for grpo, 100,000 for ppo and es, else 10,000",
+            show_default="300,000 for grpo, 100,000 for ppo and es, else 10,000",
         ),
     ] = 0,
     actions: Annotated[
