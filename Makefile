@@ -37,8 +37,8 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n auto -m "not slow" --cov --cov-report=term --cov-fail-under=90
 	$(BIN)/python -m pytest -n auto -m slow
 
-# The policies that come along, each learned again by one command; `make -j2 reproduce-policies` takes some
-# three quarters of an hour on two cores, `make reproduce-q-table` one of them.
+# The policies that come along, each learned again by one command; `make reproduce-policies` takes about an
+# hour on two cores, `make reproduce-q-table` one of them.
 LEARN_default := --agent grpo --steps 300000 --workers 2
 LEARN_lr-only := --agent grpo --steps 100000 --hyperparameters lr
 LEARN_no-validation := --agent grpo --steps 100000 --without validation,best
