@@ -294,7 +294,7 @@ def test_a_search_an_optimizer_and_the_static_setting_stand_in_one_table(
         assert row["budget"] == row["job_budget"] * (2 if row["method"] == "random@2" else 1)
     setting = json.loads(Path("x/static.json").read_text())
     assert results()["static"] == setting
-    assert "choosing the static setting: 80/80 trials" in result.stdout
+    assert "choosing the static setting: 152/152 trials" in result.stdout
     again = invoke("random@2", "tpe/2", "prodigy", "static", *TINY, "--out", "x", "--seed", "3", "--resume")
     assert "choosing" not in again.stdout
     assert table_of(again.stdout) == table_of(result.stdout)

@@ -49,10 +49,14 @@ def test_what_is_the_recipe_already_is_not_run_twice_but_for_the_control() -> No
     assert {"memory-3", "actions-anchored"}.isdisjoint(other)
 
 
-def test_with_a_critic_the_recipe_keeps_all_its_settings_but_the_advantages() -> None:
+def test_without_groups_the_recipe_keeps_all_its_settings_but_those_of_advantages() -> None:
     found = variants_of(recipe(), ["gae", "gae-privileged"])
     base, gae, privileged = (found[name].agent_options() for name in (BASE, "gae", "gae-privileged"))
-    assert base.pop("advantages") == "group"
+    assert [base.pop(name) for name in ("advantages", "gae_lambda", "gae_lambda_end")] == [
+        "group_gae",
+        1.0,
+        0.5,
+    ]
     assert gae == base
     assert privileged == {**base, "privileged": True}
 

@@ -152,7 +152,7 @@ def _static(
     file = run.path / "static.json"
     if file.is_file():
         return from_dict(StaticSetting, json.loads(file.read_text()))
-    with progress(console, "choosing the static setting", choosing_trials(), "trials") as bar:
+    with progress(console, "choosing the static setting", choosing_trials(JOBS), "trials") as bar:
         setting = choose_static(settings["suite"], JOBS, settings["seed"], bar.advance)
     write_json(file, to_dict(setting))
     return setting
