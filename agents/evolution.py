@@ -92,9 +92,8 @@ class EvolutionStrategy(Agent):
         self.group_size = _group_size(group_size, population, self.env.num_envs)
         self._sigma, self._learning_rate = (sigma, sigma_end), (learning_rate, learning_rate_end)
         self._head = ActionHead(actions)
-        self._read = FeatureSelection(self.tuning, features)
-        self._width = observations.shape[0]
-        self._network = FlatMLP([memory * self._read.width(self._width), *hidden, self._head.outputs])
+        self._read = FeatureSelection(self.tuning, features, observations.shape[0])
+        self._network = FlatMLP([memory * self._read.width, *hidden, self._head.outputs])
         self._weights = self._network.initial(self._episode_seed(0))
         self._optimizer = torch.optim.Adam([self._weights], maximize=True)
         self._scalars: dict[str, float] = {}
@@ -121,11 +120,8 @@ class EvolutionStrategy(Agent):
             ConfigError: It is of another shape.
         """
         seen = np.asarray(observation, dtype=np.float32)
-        wanted = self.memory * self._width
-        if seen.shape != (wanted,):
-            raise ConfigError(
-                f"act() reads {self.memory} observations in one, shape ({wanted},), got {seen.shape}"
-            )
+        if seen.ndim != 1:
+            raise ConfigError(f"act() takes one observation at a time, got shape {seen.shape}")
         inputs = torch.from_numpy(self._read.of(seen, self.memory)[None])
         return self._head.actions(forward(self._network.layers(self._weights[None]), inputs))[0]
 

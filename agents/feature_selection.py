@@ -19,15 +19,18 @@ class FeatureSelection:
     Args:
         tuning: What the environment says of itself; None if it names no features.
         features: The names read, in any order; None for all.
+        seen: F, how many features the environment's observations have.
 
     Attributes:
         names: The names read, in the environment's order; None for all.
+        width: How many features are read.
 
     Raises:
         ConfigError: A name is unknown or repeated, or there is none; or the environment names no features.
     """
 
-    def __init__(self, tuning: TuningSpaces | None, features: Sequence[str] | None) -> None:
+    def __init__(self, tuning: TuningSpaces | None, features: Sequence[str] | None, seen: int) -> None:
+        self._seen = self.width = seen
         self.names: tuple[str, ...] | None = None
         self._columns: NDArray[np.int64] | None = None
         if features is None:
@@ -42,11 +45,7 @@ class FeatureSelection:
         columns = sorted(known.index(name) for name in features)
         if len(columns) < len(known):
             self.names = tuple(known[column] for column in columns)
-            self._columns = np.array(columns, dtype=np.int64)
-
-    def width(self, features: int) -> int:
-        """So many are read of so many features."""
-        return features if self.names is None else len(self.names)
+            self._columns, self.width = np.array(columns, dtype=np.int64), len(columns)
 
     def of(self, observations: NDArray[Any], memory: int = 1) -> NDArray[Any]:
         """What is read of observations; they themselves where that is all.
@@ -57,7 +56,15 @@ class FeatureSelection:
 
         Returns:
             Shape (…, memory * width).
+
+        Raises:
+            ConfigError: They have another shape.
         """
+        if observations.shape[-1:] != (memory * self._seen,):
+            raise ConfigError(
+                f"act() reads {memory} observations in one, shape ({memory * self._seen},), got "
+                f"{observations.shape}"
+            )
         if self._columns is None:
             return observations
         batch = observations.shape[:-1]

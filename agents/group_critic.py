@@ -27,6 +27,7 @@ CLIP = 5.0
 """Facts are clipped to so many of their standard deviations."""
 NEIGHBOURS = 1
 """A decision is learned about from so many before and after it, too."""
+_ARRAYS = ("squares", "products", "seen", "scale")
 
 
 def differences(groups: Groups, observations: NDArray[Any], rewards: NDArray[Any]) -> Floats:
@@ -98,7 +99,7 @@ class GroupCritic:
 
     def get_state(self) -> dict[str, Any]:
         """What it has learned."""
-        arrays = {name: getattr(self, f"_{name}").copy() for name in ("squares", "products", "seen", "scale")}
+        arrays = {name: getattr(self, f"_{name}").copy() for name in _ARRAYS}
         return {**arrays, "rollouts": self.rollouts}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -107,12 +108,21 @@ class GroupCritic:
         Raises:
             ConfigError: It is of another number of decisions or facts.
         """
-        for name in ("squares", "products", "seen", "scale"):
-            mine, theirs = getattr(self, f"_{name}"), np.array(state[name], np.float64)
-            if mine.shape != theirs.shape:
-                raise ConfigError(f"the critic's state is of shape {theirs.shape}, not {mine.shape}")
-            setattr(self, f"_{name}", theirs)
+        self.check_state(state)
+        for name in _ARRAYS:
+            setattr(self, f"_{name}", np.array(state[name], np.float64))
         self.rollouts = int(state["rollouts"])
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuses what `set_state` would.
+
+        Raises:
+            ConfigError: It is of another number of decisions or facts.
+        """
+        for name in _ARRAYS:
+            mine, theirs = getattr(self, f"_{name}").shape, np.shape(state[name])
+            if mine != theirs:
+                raise ConfigError(f"the critic's state is of shape {theirs}, not {mine}")
 
     def _scaled(self, facts: Floats) -> Floats:
         return np.clip(facts / (self._scale + 1e-4), -CLIP, CLIP)

@@ -52,7 +52,7 @@ def first_episodes(
         selection: What is seen of each.
     """
     observations, _ = venv.reset(seed=seed if isinstance(seed, int) else list(seed))  # type: ignore[arg-type]
-    frames = FrameStack(memory, selection.width(observations.shape[-1]))
+    frames = FrameStack(memory, selection.width)
     returns, running, steps, length = np.zeros(venv.num_envs), np.ones(venv.num_envs, np.bool_), 0, 0
     while running.any():
         seen = selection.of(observations).astype(np.float32)

@@ -131,8 +131,7 @@ class PPOAgent(Agent):
             privileged=privileged,
         )
         decisions = self.tuning.config.decisions if self.tuning else None
-        self._read = FeatureSelection(self.tuning, features)
-        self._width = int(venv.observation_space.shape[0])  # type: ignore[index]
+        self._read = FeatureSelection(self.tuning, features, int(venv.observation_space.shape[0]))  # type: ignore[index]
         if self._read.names is not None:
             venv = SelectedColumns(venv, self._read)
         self._rng = PrivateRNG(self._episode_seed(0))
@@ -172,12 +171,7 @@ class PPOAgent(Agent):
             ConfigError: It has another shape.
         """
         seen = np.asarray(observation, dtype=np.float32)
-        memory = self.settings.memory
-        if seen.shape[-1:] != (memory * self._width,):
-            raise ConfigError(
-                f"act() reads {memory} observations in one, shape ({memory * self._width},), got {seen.shape}"
-            )
-        read = self._read.of(seen, memory)
+        read = self._read.of(seen, self.settings.memory)
         unknown = self.model.observation_space.shape[0] - read.shape[-1]  # type: ignore[index]
         padded = np.concatenate([read, np.zeros((*read.shape[:-1], unknown), np.float32)], axis=-1)
         return self.model.predict(padded, deterministic=True)[0]
@@ -193,11 +187,15 @@ class PPOAgent(Agent):
         if self._critic is not None:
             if state.get("critic") is None:
                 raise ConfigError("the state has no critic: it was not learned with advantages='group_gae'")
-            self._critic.set_state(state["critic"])
+            self._critic.check_state(state["critic"])
         try:
             self.model.policy.load_state_dict(state["policy"])
         except RuntimeError as error:
+            # What fitted has been copied already.
+            self.model.policy.load_state_dict(self._checkpoint["policy"])
             raise ConfigError(f"the state is of another network or environment: {error}") from error
+        if self._critic is not None:
+            self._critic.set_state(state["critic"])
         self.model.policy.optimizer.load_state_dict(deepcopy(state["optimizer"]))
         self.steps = self.model.num_timesteps = state["steps"]
         self.episodes = state["episodes"]

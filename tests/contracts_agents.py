@@ -232,10 +232,13 @@ class AgentContract(ABC):
         with pytest.raises(ConfigError, match="'somebody'"):
             agent.set_state({**agent.get_state(), "agent": "somebody"})
 
-    def test_a_state_of_another_environment_is_refused(self) -> None:
-        state = self.make(ContextBandit()).get_state()
+    def test_a_state_of_another_environment_is_refused_and_nothing_is_lost(self) -> None:
+        state = self.make(ContextBandit()).fit(200).get_state()
+        agent = self.make(TinyTuning(self.kind)).fit(400)
+        actions = self.actions(agent)
         with pytest.raises(ConfigError, match="state"):
-            self.make(TinyTuning(self.kind)).set_state(state)
+            agent.set_state(state)
+        np.testing.assert_array_equal(self.actions(agent), actions)
 
     def test_fit_goes_up_to_the_steps_in_all(self) -> None:
         agent = self.make(TinyTuning(self.kind)).fit(400)

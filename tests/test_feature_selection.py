@@ -201,7 +201,7 @@ def test_act_takes_the_whole_observation() -> None:
 
 
 def test_columns_are_the_same_in_the_space_in_observations_and_in_the_last_one() -> None:
-    selection = FeatureSelection(TuningSpaces.of(TinyTuning("continuous")), SOME)
+    selection = FeatureSelection(TuningSpaces.of(TinyTuning("continuous")), SOME, len(NAMES))
     plain, selected = (VecAdapter(many(n=2)) for _ in range(2))
     wrapped = SelectedColumns(selected, selection)
     assert wrapped.observation_space == spaces.Box(-10.0, 10.0, (4,), np.float32)

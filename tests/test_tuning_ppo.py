@@ -130,6 +130,17 @@ def test_a_state_without_a_critic_is_refused_where_there_is_one() -> None:
         )
 
 
+def test_a_refused_state_of_another_network_leaves_weights_and_critic() -> None:
+    agent = grouped(GroupedTuning(8, 4), advantages="group_gae").fit(800)
+    before = agent.get_state()
+    foreign = grouped(GroupedTuning(8, 4), advantages="group_gae", hidden=(16, 8), seed=1).fit(400)
+    with pytest.raises(ConfigError, match="another network"):
+        agent.set_state(foreign.get_state())
+    resumed = grouped(GroupedTuning(8, 4), advantages="group_gae")
+    resumed.set_state(before)
+    assert same_weights(agent.fit(1200), resumed.fit(1200))
+
+
 def test_environments_of_stable_baselines3_all_start_together() -> None:
     """Nobody resets a few of those; all are reset where a group fell apart."""
 
