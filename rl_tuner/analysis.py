@@ -8,7 +8,7 @@ comparisons between equals, one is expected to find a difference.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +94,8 @@ class Analysis:
         target: The score that times to target are about.
         best_of: Mean normalized test score of the model that a random search of k = 1 … `pool` trials
             selects; None without a random search.
-        pool: Trials of that random search with each job and seed; 0 without one.
+        pool: Trials of that random search on each job, with all seeds together (with each seed, of one job
+            alone); 0 without one.
         jobs: Number of jobs.
         seeds: Number of seeds of each.
         baseline: The comparison's.
@@ -191,25 +192,31 @@ def _difference(scores: Array, others: Array) -> Estimate:
 
 
 def _random_search_curves(rows: Mapping[str, list[Row]], best: Array) -> Array | None:
-    """Best-of-k curves of the largest random search, shape (jobs, seeds, K); None if there is none.
+    """Best-of-k curves of the random search with the most trials a job; None if there is none.
 
-    Should pools differ in size, K is the smallest one's.
+    Its searches with several seeds are one pool of a job's trials. (With one job alone each seed has its own:
+    intervals are then over seeds.) Should pools differ in size, K is the smallest one's.
+
+    Returns:
+        Shape (jobs, 1, K), or (1, seeds, K) of one job.
     """
     found = None
     known = dict(zip(sorted({row.job for own in rows.values() for row in own}), best, strict=True))
     for name in filter(_RANDOM.fullmatch, rows):
-        own = sorted(rows[name], key=lambda row: (row.job, row.seed))
-        curves = [_curve(row, known[row.job]) for row in own]
+        pools: dict[tuple[int, int], list[Row]] = {}
+        for row in sorted(rows[name], key=lambda row: (row.job, row.seed)):
+            pools.setdefault((row.job, 0 if len(known) > 1 else row.seed), []).append(row)
+        curves = [_curve(own, known[job]) for (job, _), own in pools.items()]
         size = min(len(curve) for curve in curves)
         if size and (found is None or size > found.shape[-1]):
             found = np.array([curve[:size] for curve in curves]).reshape(len(known), -1, size)
     return found
 
 
-def _curve(row: Row, best: float) -> Array:
-    """The best-of-k curve of one random search; a trial that was cut short is no whole trial and left out."""
-    pool = [trial for trial in row.trials if not trial.pruned]
+def _curve(searches: Sequence[Row], best: float) -> Array:
+    """The best-of-k curve of all their trials; one that was cut short is no whole trial and left out."""
+    pool = [(trial, row.start_test_loss) for row in searches for trial in row.trials if not trial.pruned]
     if not pool:
         return np.empty(0)
-    scores = normalized_score([trial.test_loss for trial in pool], row.start_test_loss, best)
-    return best_of_curve([trial.val_loss for trial in pool], scores)
+    scores = normalized_score([trial.test_loss for trial, _ in pool], [start for _, start in pool], best)
+    return best_of_curve([trial.val_loss for trial, _ in pool], scores)

@@ -121,7 +121,8 @@ def trial_equivalents(
     An end of an interval at `pool` means "or more".
 
     Args:
-        curves: Of the random search with each job and seed (`best_of_curve`), shape (jobs, seeds, K).
+        curves: Of the random search with each job and seed (`best_of_curve`), shape (jobs, seeds, K); or
+            (jobs, 1, K) where a job's seeds share a pool.
         scores: The method's, shape (jobs, seeds).
         seed: Of the resampling.
         resamples: How many, >= 1.
@@ -130,7 +131,9 @@ def trial_equivalents(
         ConfigError: The shapes do not fit.
     """
     pools, own = np.asarray(curves, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    if pools.ndim != 3 or pools.shape[:2] != own.shape or not pools.size:
+    alike = pools.ndim == 3 and pools.shape[:2] == own.shape
+    shared = pools.ndim == 3 and len(own) > 1 and pools.shape[:2] == (len(own), 1)
+    if not (alike or shared) or not pools.size:
         raise ConfigError(f"curves (jobs, seeds, K) and scores (jobs, seeds), got {pools.shape}, {own.shape}")
     curve, score = (pools[0], own[0]) if len(own) == 1 else (pools.mean(1), own.mean(1))  # (units, …)
     units, pool = curve.shape

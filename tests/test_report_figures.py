@@ -130,7 +130,7 @@ def test_trial_equivalents_stand_below_the_curve_on_the_same_axis() -> None:
     shown = [e.of_mean.mean for e in found.values() if e is not None and e.of_mean.mean >= 0.5]
     assert dots(below) == pytest.approx(shown)
     censored = [name for name, e in found.items() if e is not None and e.censored]
-    assert [text.get_text().strip() for text in below.texts] == ["> 8"] * len(censored)
+    assert [text.get_text().strip() for text in below.texts] == ["> 16"] * len(censored)  # of two seeds
     assert censored
 
 
