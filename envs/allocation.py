@@ -130,7 +130,7 @@ class Allocator:
         sampler, budget = make_sampler(job, len(train.pool), streams)
         trainee = Trainee(optimizer, model, sampler, job.regularizers)
         trainee.write(dict(job.start))
-        start = trainee.read()
+        start, usual = trainee.read(), trainee.usual_lr()
         row = group.rows.take(
             group.model.row(model),
             start,
@@ -140,7 +140,7 @@ class Allocator:
             seed=streams.seed_of("dropout"),
         )
         held = None if validation is None else group.arena.take(validation.pool)
-        return BatchedSeat(job, start, budget, group, row, sampler, group.arena.take(train.pool), held)
+        return BatchedSeat(job, start, usual, budget, group, row, sampler, group.arena.take(train.pool), held)
 
     def _number(self, rule: UpdateRule) -> int:
         if rule not in self._rules:

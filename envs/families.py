@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import product
 from numbers import Integral
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,19 +21,13 @@ from rl_tuner.envs.jobs import MOST_BUDGET, OPTIMIZERS
 from rl_tuner.envs.regularizers import REGULARIZERS
 from rl_tuner.errors import ConfigError
 from rl_tuner.space import HYPERPARAMETERS, LARGEST, STANDARD
+from rl_tuner.usual_lr import usual_lr
 
 T = TypeVar("T")
-SANE_LR = {
-    "sgd": 1e-1,
-    "momentum": 3e-2,
-    "nesterov": 3e-2,
-    "adagrad": 1e-2,
-    "adadelta": 1.0,
-    "rmsprop": 1e-3,
-    "adam": 1e-3,
-    "adamw": 1e-3,
-}
-"""A default that trains most networks, by optimizer; start values are drawn around it."""
+SANE_LR: Mapping[str, float] = MappingProxyType(
+    {name: usual_lr(cls, options.get("momentum", 0.0)) for name, (cls, options) in OPTIMIZERS.items()}
+)
+"""The usual learning rate, by optimizer; start values are drawn around it."""
 DATA_SEEDS = (0, 8)
 """How many ways the samples of a real data set are split, unless a family says otherwise."""
 START: Mapping[str, tuple[float | None, ...]] = {

@@ -30,6 +30,7 @@ class BatchedSeat:
     Attributes:
         job: The job.
         start: Its hyperparameters at the start.
+        usual_lr: The usual learning rate of its optimizer (`rl_tuner.usual_lr`); NaN if it is not known.
         budget: Training samples it may use.
         group: Where it trains.
         row: Its row there.
@@ -42,6 +43,7 @@ class BatchedSeat:
 
     job: TrainingJob
     start: dict[str, float]
+    usual_lr: float
     budget: int
     group: Group
     row: int
@@ -118,12 +120,14 @@ class ReferenceSeat:
     Attributes:
         engine: Trains it.
         start: Its hyperparameters at the start.
+        usual_lr: See `BatchedSeat`.
         good: Its last good state.
         best: Its best weights.
     """
 
     engine: ReferenceEngine
     start: dict[str, float]
+    usual_lr: float
     good: Kept
     best: Kept
 
@@ -136,7 +140,7 @@ class ReferenceSeat:
         """
         engine = ReferenceEngine(job, streams)
         kept = engine.trainee.keep()
-        return cls(engine, engine.trainee.read(), kept, kept)
+        return cls(engine, engine.trainee.read(), engine.trainee.usual_lr(), kept, kept)
 
     @property
     def job(self) -> TrainingJob:

@@ -202,9 +202,10 @@ class Slots:
         return phase
 
     def _anchor(self, seat: Seat) -> Anchor:
-        """Start values and limits of a job's hyperparameters."""
+        """Start values, limits and usual values of a job's hyperparameters."""
         start = {name: value for name, value in seat.start.items() if name not in seat.job.fixed}
-        return self._setup.space.anchor(start, {"batch_size": float(seat.sampler.size)})
+        limits = {"batch_size": float(seat.sampler.size)}
+        return self._setup.space.anchor(start, limits, {"lr": seat.usual_lr})
 
 
 @contextmanager

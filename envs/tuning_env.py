@@ -25,6 +25,8 @@ from rl_tuner.trainee import Kept, Trainee
 Observation = NDArray[np.float32]
 Action = NDArray[Any]
 
+Values = dict[str, float]
+
 
 class TuningEnv(gym.Env[Observation, Action]):
     """Hyperparameter tuning of a training job as a Gymnasium environment.
@@ -246,11 +248,12 @@ class TuningEnv(gym.Env[Observation, Action]):
         self._phase, self._engine = phase, ReferenceEngine(phase.job, phase.streams)
         return self._engine
 
-    def _begin(self, begin: Callable[[Trainee, dict[str, float], float, dict[str, float]], None]) -> None:
+    def _begin(self, begin: Callable[[Trainee, Values, float, Values, Values], None]) -> None:
         """Begins the course, or its next phase, on the present engine."""
         engine = self.engine
         start = {k: v for k, v in engine.trainee.read().items() if k not in engine.job.fixed}
-        begin(engine.trainee, start, engine.validate(), engine.trainee.limits())
+        trainee = engine.trainee
+        begin(trainee, start, engine.validate(), trainee.limits(), {"lr": trainee.usual_lr()})
 
     def _go_on(self, outcome: Outcome) -> None:
         """Goes on to the next phase, or after a crash to the last one, whose model is the job's."""

@@ -148,6 +148,7 @@ class Course(Generic[K]):
         start: Mapping[str, float],
         val_loss: float,
         limits: Mapping[str, float] | None = None,
+        usual: Mapping[str, float] | None = None,
     ) -> None:
         """Starts the course at the job's own hyperparameters.
 
@@ -156,8 +157,9 @@ class Course(Generic[K]):
             start: The start values; hyperparameters not named here are not tuned.
             val_loss: Validation loss before training; NaN if the job has no validation.
             limits: Upper bounds of this job (see `SearchSpace.anchor`).
+            usual: Values that are usual for the job's optimizer (likewise).
         """
-        self.anchor = self.space.anchor(start, limits)
+        self.anchor = self.space.anchor(start, limits, usual)
         self.track = self._before = Track.begin(val_loss)
         self.interval = Interval(val_loss=val_loss)
         self._best_used = self.used
@@ -169,6 +171,7 @@ class Course(Generic[K]):
         start: Mapping[str, float],
         val_loss: float,
         limits: Mapping[str, float] | None = None,
+        usual: Mapping[str, float] | None = None,
     ) -> None:
         """Starts the next phase, at its own hyperparameters, when `settle` said that one is over.
 
@@ -180,12 +183,13 @@ class Course(Generic[K]):
             start: See `begin`.
             val_loss: See `begin`.
             limits: See `begin`.
+            usual: See `begin`.
         """
         self.phase += 1
         self._rescued, self._cuts, self._since_best = False, 1.0, 0
         self._fraction = np.zeros(len(self.space))
         self.offset = self._good_offset = self._best_offset = np.zeros(len(self.space))
-        self.begin(trainee, start, val_loss, limits)
+        self.begin(trainee, start, val_loss, limits, usual)
 
     @property
     def phase_start(self) -> int:

@@ -45,6 +45,7 @@ JOB_FEATURES = (
     "rescued",  # 1 if the rails restored the last good state after it
     "rescues",  # share of the rails' rescues that are used up, in [0, 1]; 0 without rails
     "since_best",  # share of the budget spent since the best validation loss, in [0, 1]
+    "lr_vs_usual",  # log10(learning rate / what is usual for the optimizer); 0 where that is not known
 )
 HYPERPARAMETER_FEATURES = (
     "vs_start",  # offset from the start value over the reach, in [-1, 1]
@@ -60,7 +61,7 @@ FEATURE_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "training": ("train_vs_last", "train_vs_best", "train_vs_first", "train_trend", "train_noise"),
         "gradients": ("update_to_weight", "grad_vs_last", "grad_vs_first", "grad_alive"),
         "failures": ("nonfinite", "rescued", "rescues"),
-        "values": ("vs_start", "in_bounds", "available"),
+        "values": ("vs_start", "in_bounds", "available", "lr_vs_usual"),
         "actions": ("last_action",),
         "best": ("since_best", "vs_best"),
     }
@@ -153,7 +154,7 @@ class FeatureSet:
             Shape (…, F), float32, in [-CLIP, CLIP]; 0 where nothing was measured.
         """
         job = self._job(track, interval, progress, next_interval, rescued)
-        job_features = stack((*job, rescues, since_best)).T
+        job_features = stack((*job, rescues, since_best, self._above_usual(anchor, offset))).T
         available = np.broadcast_to(anchor.available, offset.shape)
         place = self.space.position(anchor, offset)
         features = np.concatenate(
@@ -171,11 +172,19 @@ class FeatureSet:
         observation: NDArray[np.float32] = np.minimum(np.maximum(features, -CLIP), CLIP).astype(np.float32)
         return observation
 
+    def _above_usual(self, anchor: Anchor, offset: Array) -> Value:
+        """Decades of the learning rate above its usual value; NaN where that is not known."""
+        if "lr" not in self.space.names:
+            return np.nan
+        lr = self.space.names.index("lr")
+        above: Value = (offset[..., lr] - anchor.usual[..., lr]) / np.log(10)
+        return above
+
     @staticmethod
     def _job(
         track: Track, interval: Interval, progress: Value, next_interval: Value, rescued: Value
     ) -> tuple[Value, ...]:
-        """The `JOB_FEATURES` but the last two, in order; NaN where not measured."""
+        """The `JOB_FEATURES` but the last three, in order; NaN where not measured."""
         unvalidated = np.isnan(interval.val_loss)
         value, late = interval.criterion, interval.train_late
         early, start = interval.train_early, pick(np.isnan(track.first), interval.train_early, track.first)

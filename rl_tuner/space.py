@@ -131,6 +131,8 @@ class Anchor:
         low: Smallest offset, <= 0, shape (D,).
         high: Largest offset, >= 0, shape (D,).
         available: Which hyperparameters the job has, bool, shape (D,).
+        usual: Offset at which a hyperparameter has the value that is usual for the job's optimizer, shape
+            (D,); NaN where none is known.
     """
 
     start: Array
@@ -138,6 +140,7 @@ class Anchor:
     low: Array
     high: Array
     available: NDArray[np.bool_]
+    usual: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,12 @@ class SearchSpace:
     def __len__(self) -> int:
         return len(self.hyperparameters)
 
-    def anchor(self, start: Mapping[str, float | None], limits: Mapping[str, float] | None = None) -> Anchor:
+    def anchor(
+        self,
+        start: Mapping[str, float | None],
+        limits: Mapping[str, float] | None = None,
+        usual: Mapping[str, float] | None = None,
+    ) -> Anchor:
         """Fixes the start values that offsets are counted from.
 
         A start value outside of the bounds widens them to itself: a user's own setting is never refused
@@ -181,12 +189,14 @@ class SearchSpace:
             start: A value for each name the job has; None or absent for one it lacks.
             limits: Upper bounds of this job, where they are below the space's own: a batch is no larger
                 than the dataset.
+            usual: Values that are usual for the job's optimizer, where any are known; NaN is unknown, too.
 
         Raises:
             ConfigError: A value that its scale cannot hold.
         """
         n = len(self)
         values, coordinate, low, high = np.full(n, np.nan), np.zeros(n), np.zeros(n), np.zeros(n)
+        places = np.full(n, np.nan)
         for i, h in enumerate(self.hyperparameters):
             value = start.get(h.name)
             if value is None:
@@ -195,7 +205,9 @@ class SearchSpace:
             highest = h.coordinate(limits[h.name]) if limits and h.name in limits else self._highs[i]
             low[i] = min(max(self._lows[i] - coordinate[i], -h.reach), 0.0)
             high[i] = max(min(highest - coordinate[i], self._highs[i] - coordinate[i], h.reach), 0.0)
-        return Anchor(values, coordinate, low, high, ~np.isnan(values))
+            if usual and not np.isnan(usual.get(h.name, np.nan)):
+                places[i] = h.coordinate(usual[h.name]) - coordinate[i]
+        return Anchor(values, coordinate, low, high, ~np.isnan(values), places)
 
     def array(self, anchor: Anchor, offset: Array) -> Array:
         """The hyperparameters' values at offsets of shape (…, D), in that shape; NaN where lacking.

@@ -15,6 +15,7 @@ from torch import nn
 
 from rl_tuner.errors import ConfigError, JobError
 from rl_tuner.sampling import TunedBatchSampler
+from rl_tuner.usual_lr import usual_lr
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
@@ -91,6 +92,10 @@ class Trainee:
     def limits(self) -> dict[str, float]:
         """Upper bounds that the job itself sets: a batch is no larger than the dataset."""
         return {} if self.sampler is None else {"batch_size": float(self.sampler.size)}
+
+    def usual_lr(self) -> float:
+        """The usual learning rate of such an optimizer (see `rl_tuner.usual_lr`); NaN if it is not known."""
+        return usual_lr(type(self.optimizer), self.read().get("momentum", 0.0))
 
     def write(self, values: Mapping[str, float]) -> None:
         """Sets the named hyperparameters.

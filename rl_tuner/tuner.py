@@ -112,7 +112,8 @@ class Tuner:
         self._warned = False
         self.used = 0
         start = self._start_values(hyperparameters)
-        self._course.begin(self._trainee, start, self._validate(), self._trainee.limits())
+        usual = {"lr": self._trainee.usual_lr()}
+        self._course.begin(self._trainee, start, self._validate(), self._trainee.limits(), usual)
         self.policy.reset(seed)
         self._act()
         self._modes.train()

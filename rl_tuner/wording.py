@@ -22,6 +22,9 @@ _RATIOS = {
 }
 """Features that are logarithms of a ratio: (what, over what)."""
 
+_DECADES = {"lr_vs_usual": ("lr", "what is usual for the optimizer")}
+"""Features that are log10 of a ratio: (what, over what)."""
+
 _FLAGS = {
     "no_validation": ("the job has no validation", "the job has validation"),
     "nonfinite": ("a loss or weight was not finite", "losses and weights were finite"),
@@ -104,6 +107,8 @@ def feature_words(space: SearchSpace, name: str) -> str:
     """A feature in words, as the subject of "more of it"."""
     if name in _RATIOS:
         return " over ".join(_RATIOS[name])
+    if name in _DECADES:
+        return " over ".join(_DECADES[name])
     if name in _FLAGS:
         return _FLAGS[name][0]
     if name in _POWERS:
@@ -133,6 +138,8 @@ def condition(space: SearchSpace, name: str, low: float, high: float) -> str:
     """
     if name in _RATIOS:
         return _ratio(*_RATIOS[name], low, high)
+    if name in _DECADES:
+        return _ratio(*_DECADES[name], low * math.log(10), high * math.log(10))
     if name in _FLAGS:
         return _flag(*_FLAGS[name], low, high)
     if name in _SHARES:

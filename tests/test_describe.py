@@ -98,6 +98,8 @@ def test_a_move_is_told_as_one_would_say_it() -> None:
         ("update_to_weight", -INF, 1.0, "updates below 1 % of the weights' size"),
         ("update_to_weight", 1.0, INF, "updates at least 1 % of the weights' size"),
         ("next_interval", -INF, 0.0, "next interval below 10 % of the budget"),
+        ("lr_vs_usual", 1.0, INF, "lr > 10 × what is usual for the optimizer"),
+        ("lr_vs_usual", -INF, -2.0, "lr < 0.01 × what is usual for the optimizer"),
         ("rescued", 0.5, INF, "just after a rescue by the rails"),
         ("rescued", -INF, 0.5, "no rescue just before"),
         ("no_validation", 1.0, INF, "the job has no validation"),

@@ -25,7 +25,7 @@ from rl_tuner.space import search_space
 SPACE = search_space()
 FEATURES = FeatureSet(SPACE)
 START = {"lr": 1e-3, "batch_size": 64.0, "weight_decay": 1e-4, "dropout": 0.5, "momentum": 0.9}
-ANCHOR = SPACE.anchor(START)
+ANCHOR = SPACE.anchor(START, usual={"lr": 1e-3})
 ANY = st.floats(allow_nan=True, allow_infinity=True)
 POSITIVE = st.floats(1e-2, 1e2)
 INTERVAL = ("train_early", "train_late", "train_noise", "val_loss", "grad_norm", "grad_alive", "update_ratio")
@@ -45,7 +45,7 @@ def observe(**changes: Any) -> dict[str, float]:
 
 
 def test_names_are_unique_and_those_documented_in_order() -> None:
-    assert len(set(FEATURES.names)) == len(FEATURES.names) == len(FEATURES) == 20 + 5 * 5
+    assert len(set(FEATURES.names)) == len(FEATURES.names) == len(FEATURES) == 21 + 5 * 5
     assert FEATURES.names[: len(JOB_FEATURES)] == JOB_FEATURES
     assert FEATURES.names[len(JOB_FEATURES) : len(JOB_FEATURES) + 5] == (
         "lr_vs_start",
@@ -89,7 +89,7 @@ def test_an_unknown_group_is_refused_and_so_is_nothing_left() -> None:
 
 
 def test_observations_lie_in_the_gym_space() -> None:
-    assert FEATURES.gym_space == spaces.Box(-CLIP, CLIP, (45,), np.float32)
+    assert FEATURES.gym_space == spaces.Box(-CLIP, CLIP, (46,), np.float32)
     observation = FEATURES.observe(
         track=Track.begin(1.0), interval=Interval(val_loss=math.inf, finite=False), progress=1.0,
         next_interval=1e-9, anchor=ANCHOR, offset=ANCHOR.high, fraction=np.ones(5), rescued=True,
@@ -149,6 +149,7 @@ def test_an_observation_computed_by_hand() -> None:
             "rescued": 1.0,
             "rescues": 0.25,
             "since_best": 0.375,
+            "lr_vs_usual": 1.5,
         },
         abs=1e-6,
     )
@@ -189,6 +190,38 @@ def test_without_validation_the_flag_stays_up_when_the_training_loss_is_not_a_nu
     seen = observe(track=Track.begin(math.nan), interval=interval)
     assert seen["no_validation"] == 1
     assert seen["nonfinite"] == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "usual", "decades"), [(1e-3, 0.1, -2.0), (1.0, 1e-3, 3.0), (0.1, 0.1, 0.0)]
+)
+def test_a_learning_rate_is_seen_in_decades_above_the_usual_one(
+    start: float, usual: float, decades: float
+) -> None:
+    anchor = SPACE.anchor({"lr": start}, usual={"lr": usual})
+    assert observe(anchor=anchor)["lr_vs_usual"] == pytest.approx(decades, abs=1e-6)
+    lower = np.array([-math.log(10), 0, 0, 0, 0])
+    assert observe(anchor=anchor, offset=lower)["lr_vs_usual"] == pytest.approx(decades - 1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("start", "usual"), [({"lr": 0.1}, {"lr": math.nan}), ({"lr": 0.1}, {}), ({"dropout": 0.1}, {"lr": 1.0})]
+)
+def test_where_no_usual_learning_rate_is_known_none_is_seen(
+    start: dict[str, float], usual: dict[str, float]
+) -> None:
+    assert observe(anchor=SPACE.anchor(start, usual=usual), offset=np.ones(5))["lr_vs_usual"] == 0
+
+
+def test_a_space_without_a_learning_rate_sees_none() -> None:
+    features = FeatureSet(search_space(["dropout"]))
+    anchor = features.space.anchor({"dropout": 0.1}, usual={"lr": 1.0})
+    observation = features.observe(
+        track=Track(), interval=Interval(), progress=0.0, next_interval=0.1, anchor=anchor,
+        offset=np.zeros(1), fraction=np.zeros(1), rescued=False, rescues=0.0, since_best=0.0,
+        best_offset=np.zeros(1),
+    )  # fmt: skip
+    assert observation[features.names.index("lr_vs_usual")] == 0
 
 
 def test_what_is_lacking_reads_as_zero_and_unavailable() -> None:

@@ -164,10 +164,12 @@ def test_one_job_through_environment_and_tuner_gives_the_same_decisions_and_loss
 
     assert len(tuner.records) == len(env.records) == len(actions) > 10
     assert tuner.records == env.records
-    assert tuner.used == env.engine.used == BUDGET
+    assert tuner.used == env.engine.used
     assert same_weights(model, env.engine.model)
     if start_lr == 5.0:
         assert any(record.verdict != "good" for record in env.records)
+    else:
+        assert tuner.used == BUDGET
 
 
 # --- what a tuner does to a loop --------------------------------------------------------------------------
