@@ -7,7 +7,7 @@ Where the rest lies, from the ground up:
 
 - `space`, `actions`, `features`, `history`, `rewards`, `rails`, `intervals`: the vocabulary; `course` is what
   happens from decision to decision (`courses`, `course_table`, `course_log`: many side by side);
-- `trainee`, `sampling`, `meter`, `optimizer_modes`: a live model and optimizer under tuning;
+- `trainee` (`usual_lr`), `sampling`, `meter`, `optimizer_modes`: a live model and optimizer under tuning;
 - `policy` → `policies` (learned; `binning`, `frame_stack`), `schedule` → `torch_schedules`, `schedules`;
   `policy_file`;
 - `tuner`: a policy on anybody's loop. `applying` (`user_jobs`, `user_code`, `model_file`): on a user's data;
