@@ -336,3 +336,5 @@ def test_an_observation_of_another_shape_is_refused() -> None:
     agent = learner(Targets(4), memory=2)
     with pytest.raises(ConfigError, match=r"reads 2 observations in one, shape \(4,\), got \(2,\)"):
         agent.act(np.zeros(2))
+    with pytest.raises(ConfigError, match=r"one observation at a time, got shape \(3, 4\)"):
+        agent.act(np.zeros((3, 4)))

@@ -51,7 +51,9 @@ def assert_alike(found: Episode, expected: Episode, tolerance: float = TOLERANCE
         assert (mine.decision, mine.used, mine.verdict) == (other.decision, other.used, other.verdict)
         assert mine.values == pytest.approx(other.values, rel=tolerance)
         losses = [np.minimum((record.val_loss, record.best), HUGE) for record in (mine, other)]
-        np.testing.assert_allclose(*losses, rtol=tolerance, atol=tolerance)
+        # A network that is about to explode multiplies rounding errors, too.
+        near = tolerance if mine.verdict == "good" else 100 * tolerance
+        np.testing.assert_allclose(*losses, rtol=near, atol=near)
 
 
 def assert_like_single_episodes(runs: Sequence[Run], tolerance: float = TOLERANCE) -> list[Episode]:
