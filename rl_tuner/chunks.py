@@ -3,7 +3,8 @@
 Runs side by side may depend on each other in their last bits. So a chunk is always run whole, even where some
 of its rows are known already, and which seeds share one depends on the methods alone, not on how many seeds
 are asked for: a comparison that was killed, or is continued with more jobs, gives the same rows bit for bit;
-one that is continued with more seeds does so where the chunks before were full, and else to rounding.
+one that is continued with more seeds does so where the chunks before were full, and else to rounding; so does
+one that is continued with more methods.
 """
 
 from __future__ import annotations

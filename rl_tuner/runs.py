@@ -40,6 +40,7 @@ class RunDirectory:
         config: What was asked for, JSON-able, every default written out.
         resume: Whether to continue a run that exists.
         may_change: Keys of `config` that a continued run may change (a longer budget).
+        may_grow: Keys of `config` with mappings to which a continued run may add.
         formerly: Keys of `config` that runs of earlier versions lack, with what they stood for.
         resumable: Whether runs of this kind can be continued: what the refusal of an existing one advises.
 
@@ -55,6 +56,7 @@ class RunDirectory:
         *,
         resume: bool = False,
         may_change: Collection[str] = (),
+        may_grow: Collection[str] = (),
         formerly: Mapping[str, Any] | None = None,
         resumable: bool = True,
     ) -> None:
@@ -66,7 +68,9 @@ class RunDirectory:
             advice = "give --resume to continue it, or another --out" if resumable else "give another --out"
             raise ConfigError(f"{self.path} exists: {advice}")
         if resume:
-            self._check_same(file, config, may_change, formerly or {})
+            old, new = {**(formerly or {}), **self._recorded(file)}, plain(config)
+            for key in sorted({*old, *new} - {*may_change}):
+                self._check_same(key, old.get(key), new.get(key), key in may_grow)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(file, config)
@@ -84,19 +88,21 @@ class RunDirectory:
         write_json(self.results, results)
 
     @staticmethod
-    def _check_same(
-        file: Path, config: Mapping[str, Any], may_change: Collection[str], formerly: Mapping[str, Any]
-    ) -> None:
+    def _recorded(file: Path) -> dict[str, Any]:
         try:
             old = json.loads(file.read_text())
         except ValueError as error:
             raise ConfigError(f"{file} is damaged and cannot be resumed: {error}") from error
         if not isinstance(old, dict):
             raise ConfigError(f"{file} is damaged and cannot be resumed: it holds no JSON object")
-        old, new = {**formerly, **old}, plain(config)
-        for key in sorted(set(old) | set(new)):
-            if key not in may_change and old.get(key) != new.get(key):
-                raise ConfigError(
-                    f"the run in {file.parent} has {key} = {old.get(key)!r}, not {new.get(key)!r}: "
-                    "resume it as it was, or give another --out"
-                )
+        return old
+
+    def _check_same(self, key: str, old: Any, new: Any, may_grow: bool = False) -> None:
+        if may_grow and isinstance(old, dict) and isinstance(new, dict):
+            for name, value in old.items():
+                self._check_same(f"{key}.{name}", value, new.get(name))
+        elif old != new:
+            raise ConfigError(
+                f"the run in {self.path} has {key} = {old!r}, not {new!r}: "
+                "resume it as it was, or give another --out"
+            )

@@ -210,11 +210,27 @@ def test_a_run_is_resumed_with_more_seeds_or_shown_with_fewer() -> None:
     assert len(results()["rows"]) == 4
 
 
+def test_a_run_is_resumed_with_more_methods() -> None:
+    invoke("cosine", *TINY, "--out", "x")
+    first = stored()
+    more = invoke("plateau", "random@2", "cosine", *TINY, "--out", "x", "--resume")
+    assert "continuing at 8 of 16 runs" in more.stdout
+    again = stored()
+    assert all(again[key] == row for key, row in first.items())
+    assert {key[0] for key in again} == {"constant", "cosine", "plateau", "random@2"}
+    invoke("plateau", "random@2", "cosine", *TINY, "--out", "whole")
+    for row, other in zip(results("x")["rows"], results("whole")["rows"], strict=True):
+        assert row["method"] == other["method"]
+        assert row["test_loss"] == pytest.approx(other["test_loss"], rel=1e-3)
+    with pytest.raises(ConfigError, match=r"has methods\.plateau = 'plateau', not None"):
+        invoke("cosine", *TINY, "--out", "x", "--resume")
+
+
 def test_another_comparison_is_not_resumed_nor_an_existing_one_overwritten() -> None:
     invoke("cosine", *TINY, "--out", "x")
     with pytest.raises(ConfigError, match="x exists: give --resume"):
         invoke("cosine", *TINY, "--out", "x")
-    with pytest.raises(ConfigError, match="has methods = "):
+    with pytest.raises(ConfigError, match=r"has methods\.cosine = 'cosine', not None"):
         invoke("plateau", *TINY, "--out", "x", "--resume")
     with pytest.raises(ConfigError, match="has seed = 0, not 1"):
         invoke("cosine", *TINY, "--out", "x", "--resume", "--seed", "1")

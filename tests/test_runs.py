@@ -86,6 +86,23 @@ def test_a_key_that_may_change_is_changed_and_remembered() -> None:
     assert load("x/config.json")["seed"] == 1
 
 
+def test_a_key_that_may_grow_keeps_what_it_held() -> None:
+    config = {**CONFIG, "methods": {"a": "1", "b": "2"}}
+    RunDirectory("x", config)
+    more = {"c": "3", "b": "2", "a": "1"}
+    for changed, message in (
+        ({"a": "1", "c": "3"}, r"the run in x has methods\.b = '2', not None"),
+        ({"a": "0", "b": "2"}, r"has methods\.a = '1', not '0'"),
+        (None, r"has methods = \{.*\}, not None"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            RunDirectory("x", {**CONFIG, "methods": changed}, resume=True, may_grow=("methods",))
+    with pytest.raises(ConfigError, match="has methods = "):
+        RunDirectory("x", {**CONFIG, "methods": more}, resume=True)
+    RunDirectory("x", {**CONFIG, "methods": more}, resume=True, may_grow=("methods",))
+    assert load("x/config.json")["methods"] == more
+
+
 def test_a_key_that_earlier_versions_lacked_is_what_it_stood_for() -> None:
     RunDirectory("x", CONFIG)
     with pytest.raises(ConfigError, match="has jobs = 1, not 2"):

@@ -67,7 +67,10 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
     ] = None,
     seed: Seed = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out; more --jobs and --seeds go on.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in --out; it may be given more --jobs, --seeds and methods."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +96,7 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     folder = out if out is not None else Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
     config = {"methods": identities, "controls": controls, **settings}
-    run = RunDirectory(folder, config, resume=resume, may_change=("jobs", "seeds"))
+    run = RunDirectory(folder, config, resume=resume, may_change=("jobs", "seeds"), may_grow=("methods",))
     with interruptible(console, f"continue with the same command and --out {folder} --resume"):
         static = _static(names, settings, run, console)
         contestants = _contestants(names, static, controls, settings, console)
