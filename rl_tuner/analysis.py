@@ -7,8 +7,7 @@ comparisons between equals, one is expected to find a difference.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,15 +24,14 @@ from rl_tuner.aggregates import (
 )
 from rl_tuner.anytime import TARGET, anytime_scores, budget_axis, times_to_target
 from rl_tuner.comparison import Comparison
-from rl_tuner.equivalents import Equivalents, best_of_curve, break_even, trial_equivalents
-from rl_tuner.results import Row
-from rl_tuner.scores import best_test_losses, best_val_losses, normalized_score, row_scores, table
+from rl_tuner.equivalents import Equivalents, break_even, trial_equivalents
+from rl_tuner.kinds import KindAnalysis, analyse_kinds
+from rl_tuner.random_pools import random_search_curves
+from rl_tuner.scores import best_test_losses, best_val_losses, row_scores, table
 from rl_tuner.statistics import Array, Estimate, mean_interval, paired_difference, per_job, verdict
 
 TAUS = tuple(np.append(np.linspace(0, 0.98, 99), np.linspace(0.99, 1, 11)).round(3).tolist())
 """Thresholds of performance profiles: finer where good methods are."""
-_RANDOM = re.compile(r"random(@\d+)?(-\d+)?")
-"""Names of random searches each of whose trials has a whole budget (see `rl_tuner.method_names`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +97,7 @@ class Analysis:
         jobs: Number of jobs.
         seeds: Number of seeds of each.
         baseline: The comparison's.
+        kinds: The same for each kind of job by itself; empty where there are not several.
     """
 
     methods: tuple[MethodAnalysis, ...]
@@ -110,14 +109,20 @@ class Analysis:
     jobs: int
     seeds: int
     baseline: str
+    kinds: tuple[KindAnalysis, ...] = ()
 
 
-def analyse(comparison: Comparison, training_episodes: Mapping[str, float] | None = None) -> Analysis:
+def analyse(
+    comparison: Comparison,
+    training_episodes: Mapping[str, float] | None = None,
+    kinds: Mapping[int, Collection[str]] | None = None,
+) -> Analysis:
     """Computes all statistics of a comparison; the same ones each time.
 
     Args:
         comparison: With a row for every method, job and seed.
         training_episodes: By method, what its training cost in episodes, that is in budgets of a job.
+        kinds: What a job is, by its number: in what it is new, say (see `rl_tuner.kinds.analyse_kinds`).
 
     Raises:
         ConfigError: A row is missing, or a number of episodes is negative.
@@ -135,6 +140,7 @@ def analyse(comparison: Comparison, training_episodes: Mapping[str, float] | Non
         jobs=comparison.jobs,
         seeds=comparison.seeds,
         baseline=comparison.baseline,
+        kinds=analyse_kinds(comparison, kinds or {}),
     )
 
 
@@ -150,7 +156,7 @@ class _Data:
         ranked = ranks(np.array(list(self.losses.values())))
         self.ranks = dict(zip(self.rows, ranked, strict=True))
         self.shares = budget_axis(max(row.budget / row.job_budget for row in comparison.rows))
-        self.curves = _random_search_curves(self.rows, self.best_test)
+        self.curves = random_search_curves(self.rows, self.best_test)
 
 
 def _analyse_method(data: _Data, name: str, training_episodes: Mapping[str, float]) -> MethodAnalysis:
@@ -189,34 +195,3 @@ def _analyse_method(data: _Data, name: str, training_episodes: Mapping[str, floa
 def _difference(scores: Array, others: Array) -> Estimate:
     """The paired difference of scores (jobs, seeds), one number a job (a seed, where there is one job)."""
     return paired_difference(per_job(scores), per_job(others))
-
-
-def _random_search_curves(rows: Mapping[str, list[Row]], best: Array) -> Array | None:
-    """Best-of-k curves of the random search with the most trials a job; None if there is none.
-
-    Its searches with several seeds are one pool of a job's trials. (With one job alone each seed has its own:
-    intervals are then over seeds.) Should pools differ in size, K is the smallest one's.
-
-    Returns:
-        Shape (jobs, 1, K), or (1, seeds, K) of one job.
-    """
-    found = None
-    known = dict(zip(sorted({row.job for own in rows.values() for row in own}), best, strict=True))
-    for name in filter(_RANDOM.fullmatch, rows):
-        pools: dict[tuple[int, int], list[Row]] = {}
-        for row in sorted(rows[name], key=lambda row: (row.job, row.seed)):
-            pools.setdefault((row.job, 0 if len(known) > 1 else row.seed), []).append(row)
-        curves = [_curve(own, known[job]) for (job, _), own in pools.items()]
-        size = min(len(curve) for curve in curves)
-        if size and (found is None or size > found.shape[-1]):
-            found = np.array([curve[:size] for curve in curves]).reshape(len(known), -1, size)
-    return found
-
-
-def _curve(searches: Sequence[Row], best: float) -> Array:
-    """The best-of-k curve of all their trials; one that was cut short is no whole trial and left out."""
-    pool = [(trial, row.start_test_loss) for row in searches for trial in row.trials if not trial.pruned]
-    if not pool:
-        return np.empty(0)
-    scores = normalized_score([trial.test_loss for trial, _ in pool], [start for _, start in pool], best)
-    return best_of_curve([trial.val_loss for trial, _ in pool], scores)

@@ -103,6 +103,11 @@ class Comparison:
         """A method's rows, on all jobs or on one."""
         return [row for row in self.rows if row.method == method and job in (None, row.job)]
 
+    def on(self, jobs: Collection[int]) -> Comparison:
+        """The comparison on these of its jobs alone."""
+        rows = tuple(row for row in self.rows if row.job in jobs)
+        return Comparison(rows, self.methods, self.baseline)
+
     @cached_property
     def summaries(self) -> tuple[MethodSummary, ...]:
         """A summary for each method."""

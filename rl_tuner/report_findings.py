@@ -117,7 +117,7 @@ def _worth(analysis: Analysis, controls: Sequence[str]) -> list[Finding]:
     if not single:
         return []
     best = single[0]
-    cell = equivalents_cell(best)
+    cell = equivalents_cell(best.equivalents)
     text = f"{best.method}, with one run, scores as what a search of {cell.text} random trials selects"
     text += f" {cell.note}." if cell.note else "."
     trained = [m for m in analysis.methods if m.method not in controls]

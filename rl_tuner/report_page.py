@@ -22,7 +22,7 @@ from rl_tuner.inline_svg import inline_svg, themed
 from rl_tuner.report_curves import by_score
 from rl_tuner.report_figures import plots
 from rl_tuner.report_findings import findings, headline
-from rl_tuner.report_tables import columns, control_rows, job_rows, probabilities, summary_rows
+from rl_tuner.report_tables import columns, control_rows, job_rows, kind_rows, probabilities, summary_rows
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -111,6 +111,7 @@ def render(
         probabilities=probabilities(analysis),
         control_rows=control_rows(analysis, controls),
         controls=controls,
+        kind_rows=kind_rows(analysis),
         job_rows=job_rows(comparison, analysis),
         drawings=drawings,
         static_setting=_pairs(provenance.get("static_setting")),

@@ -70,7 +70,7 @@ def _summary_row(
         *(Cell(NONE) if metric is None else estimate_cell(metric) for metric in metrics),
         ratio_cell(summary, comparison.baseline),
         estimate_cell(method.rank, 1),
-        *([equivalents_cell(method)] if analysis.best_of else []),
+        *([equivalents_cell(method.equivalents)] if analysis.best_of else []),
         time_cell(method),
         percent_cell(method.crash_rate),
         Cell(fixed(summary.samples, 0)),
@@ -99,6 +99,18 @@ def control_rows(analysis: Analysis, controls: Iterable[str]) -> list[tuple[str,
         if policy is not None and control in policy.difference:
             cells = estimate_cell(policy.difference[control]), percent_cell(policy.probability[control])
             rows.append((policy.method, control, *cells, policy.verdicts[control]))
+    return rows
+
+
+def kind_rows(analysis: Analysis) -> dict[str, list[Cell]]:
+    """By method: for each kind of job the IQM, the trial equivalents where there are any, and the crashes."""
+    rows: dict[str, list[Cell]] = {method.method: [] for method in by_score(analysis)}
+    for figures in (figures for kind in analysis.kinds for figures in kind.methods):
+        rows[figures.method] += [
+            estimate_cell(figures.iqm),
+            *([equivalents_cell(figures.equivalents)] if analysis.best_of else []),
+            percent_cell(figures.crash_rate),
+        ]
     return rows
 
 

@@ -8,6 +8,7 @@ from math import exp, floor, isfinite, isnan, log10
 
 from rl_tuner.analysis import MethodAnalysis
 from rl_tuner.comparison import MethodSummary
+from rl_tuner.equivalents import Equivalents
 from rl_tuner.statistics import Estimate
 
 HUGE = 1e6
@@ -107,9 +108,8 @@ def _exp(value: float) -> float:
     return exp(min(value, 700.0))  # beyond, there is no float
 
 
-def equivalents_cell(method: MethodAnalysis) -> Cell:
+def equivalents_cell(worth: Equivalents | None) -> Cell:
     """The trial equivalents; "> K" where random search never got as far."""
-    worth = method.equivalents
     if worth is None:
         return Cell(NONE)
     low, high = (fixed(x, 1) for x in (worth.of_mean.low, worth.of_mean.high))

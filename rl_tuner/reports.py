@@ -37,7 +37,8 @@ def write_csv(comparison: Comparison, folder: Path) -> list[Path]:
 def write_analysis(analysis: Analysis, folder: Path) -> list[Path]:
     """Writes ``analysis.json`` (all of it) and ``methods.csv`` (a line a method, without the curves).
 
-    The table is as `write_csv` says; what is about another method has that one's name at its end.
+    Tables are as `write_csv` says; what is about another method has that one's name at its end. Where there
+    are several kinds of jobs, there is ``kinds.csv``, too (a line a kind and method).
 
     Returns:
         The paths.
@@ -45,7 +46,13 @@ def write_analysis(analysis: Analysis, folder: Path) -> list[Path]:
     data = plain(to_dict(analysis))
     write_json(folder / "analysis.json", data)
     lines = [{key: value for key, value in line.items() if key not in CURVES} for line in data["methods"]]
-    return [folder / "analysis.json", _write_table([_flat(line) for line in lines], folder / "methods.csv")]
+    paths = [folder / "analysis.json", _write_table([_flat(line) for line in lines], folder / "methods.csv")]
+    kinds = [
+        {"kind": kind["kind"], "jobs": kind["jobs"], **_flat(line)}
+        for kind in data["kinds"]
+        for line in kind["methods"]
+    ]
+    return [*paths, _write_table(kinds, folder / "kinds.csv")] if kinds else paths
 
 
 def _write_table(lines: Sequence[Mapping[str, Any]], path: Path) -> Path:

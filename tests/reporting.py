@@ -29,6 +29,7 @@ SINGLE = {
 }
 SEARCHES = ("random@8", "tpe@8", "gp@8", "genetic@8", "hyperband@8")
 CONTROLS = ("default-untrained", "default-blind", "default-replay")
+KINDS = {0: ("dataset",), 1: ("dataset", "optimizer"), 2: ("optimizer",)}
 PROVENANCE: dict[str, Any] = {
     "command": "rl-tuner compare constant cosine --suite quick",
     "settings": {"suite": "quick", "split": "test", "jobs": 3, "seeds": 2},
@@ -80,7 +81,7 @@ def _run(name: str, job: int, seed: int, loss: float) -> Row:
 def full() -> tuple[Comparison, Analysis]:
     """Such a comparison with its analysis."""
     comparison = make_full()
-    return comparison, analyse(comparison)
+    return comparison, analyse(comparison, kinds=KINDS)
 
 
 def renamed(comparison: Comparison, names: dict[str, str]) -> Comparison:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rl_tuner import chunks, cli, report_page, static_setting
+from rl_tuner.envs import suites
+from rl_tuner.envs.suites import Mixture
 from rl_tuner.errors import ConfigError
 from rl_tuner.policy_file import save_policy
 from rl_tuner.results import Row
 from rl_tuner.row_store import RowStore
 from tests.comparing import add_suite
 from tests.learned_policies import network
+from tests.tiny import TINY as SUITE
 
 TINY = ["--suite", "tiny", "--jobs", "2", "--seeds", "2"]
 
@@ -77,6 +81,25 @@ def test_what_a_search_may_use_more_than_the_others_is_said_above_the_table() ->
     stdout = invoke("random@2", "tpe/2", *TINY, "--out", "x").stdout
     budget = sum(row["job_budget"] for row in results()["rows"] if row["method"] == "constant")
     assert f"{budget:,} training samples a method; 2 times that for random@2\n" in stdout
+
+
+def test_where_jobs_are_new_in_several_respects_each_has_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    (part,) = SUITE.family("test").parts
+    parts = (replace(part, unseen=("dataset",)), replace(part, unseen=("horizon",), budget=(210, 230)))
+    mixed = replace(SUITE, splits={**SUITE.splits, "test": Mixture(parts)})
+    monkeypatch.setitem(suites.SUITES, "tiny", mixed)
+    options = ["--suite", "tiny", "--jobs", "4", "--seeds", "1", "--out", "x"]
+    stdout = invoke("cosine", "random@2", *options).stdout
+    below = stdout.split("Score (IQM) and k* by what is new in a job:")[1]
+    assert {found["unseen"][0] for found in results()["job_specs"]} == {"dataset", "horizon"}
+    counted = {found["kind"]: found["jobs"] for found in results()["analysis"]["kinds"]}
+    assert sum(counted.values()) == 4
+    assert re.search(r"\n +dataset +horizon", below)
+    assert re.search(rf"\({counted['dataset']} jobs?\) +\({counted['horizon']} jobs?\)", below)
+    assert Path("x/kinds.csv").is_file()
+    only = invoke("cosine", *options[:-1], "y", "--unseen", "dataset").stdout
+    assert "what is new in a job" not in only
+    assert "what is new in a job" not in invoke("cosine", *TINY, "--out", "z", "--split", "train").stdout
 
 
 def test_the_table_says_what_the_results_say() -> None:

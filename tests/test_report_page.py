@@ -158,6 +158,21 @@ def test_controls_are_called_out(page: Page) -> None:
     assert [row[-1] for row in rows] == [method(analysis, "default").verdicts[name] for name in CONTROLS]
 
 
+def test_each_kind_of_job_has_its_columns(page: Page) -> None:
+    _, analysis = full()
+    kinds, heads, *rows = page.tables["By what is new"]
+    assert kinds == ["method", "dataset 2 jobs", "optimizer 2 jobs"]
+    assert heads == ["IQM", "k*", "crashes"] * 2
+    assert len(rows) == len(analysis.methods)
+    for row in rows:
+        for i, kind in enumerate(analysis.kinds):
+            figures = next(m for m in kind.methods if m.method == row[0])
+            assert row[3 * i + 1] == " ".join(interval(figures.iqm))
+            assert figures.equivalents is not None
+            assert row[3 * i + 2].split()[0] in (fixed(figures.equivalents.of_mean.mean, 1), ">")
+            assert row[3 * i + 3].startswith(fixed(100 * figures.crash_rate.mean, 0) + "%")
+
+
 def test_the_job_table_marks_the_highest_score(page: Page, text: str) -> None:
     comparison, _ = full()
     head, *rows = page.tables["Scores by job"]
@@ -203,6 +218,7 @@ def test_every_comparison_has_a_page_even_with_nothing_known_of_where_it_comes_f
     page = Page(text)
     assert len(page.tables["Methods"]) == 1 + len(comparison.methods)
     assert "Controls" not in page.tables
+    assert "By what is new" not in page.tables
     assert 'id="static"' not in text
     assert not re.search(r"\b(nan|inf|None)\b", "".join(page.text))
 

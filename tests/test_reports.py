@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rl_tuner.analysis import analyse
 from rl_tuner.reports import write_analysis, write_csv, write_tensorboard, write_tensorboard_summary
 from tests.comparing import failed, make_row, small
-from tests.reporting import full, method
+from tests.reporting import full, make_full, method
 
 INF, NAN = float("inf"), float("nan")
 
@@ -75,7 +75,7 @@ def test_a_run_written_again_is_not_shown_twice() -> None:
 def test_the_analysis_is_written_whole_and_as_a_table_of_methods() -> None:
     _, analysis = full()
     paths = write_analysis(analysis, Path())
-    assert [path.name for path in paths] == ["analysis.json", "methods.csv"]
+    assert [path.name for path in paths] == ["analysis.json", "methods.csv", "kinds.csv"]
     data = json.loads(paths[0].read_text())
     assert data["shares"] == list(analysis.shares)
     for line, m, found in zip(read("methods.csv"), analysis.methods, data["methods"], strict=True):
@@ -86,6 +86,21 @@ def test_the_analysis_is_written_whole_and_as_a_table_of_methods() -> None:
             assert float(line[f"difference_{other}"]) == estimate.mean
             assert line[f"verdicts_{other}"] == m.verdicts[other]
         assert "profile" not in line
+    lines = iter(read("kinds.csv"))
+    for kind in analysis.kinds:
+        for figures in kind.methods:
+            line = next(lines)
+            assert (line["kind"], line["jobs"], line["method"]) == (kind.kind, "2", figures.method)
+            assert float(line["iqm_high"]) == figures.iqm.high
+            assert figures.equivalents is not None
+            assert float(line["equivalents_of_mean"]) == figures.equivalents.of_mean.mean
+            assert line["difference"] == ("" if figures.difference is None else str(figures.difference.mean))
+    assert not list(lines)
+
+
+def test_there_is_no_table_of_kinds_where_there_are_not_several() -> None:
+    paths = write_analysis(analyse(make_full()), Path())
+    assert [path.name for path in paths] == ["analysis.json", "methods.csv"]
 
 
 def test_what_an_analysis_does_not_know_is_empty_not_a_word() -> None:

@@ -58,7 +58,7 @@ def write_outputs(
     # An untrained control has its policy's provenance, but was not trained.
     counts = {name: p.provenance.get("episodes") for name, p in policies.items() if name not in controls}
     episodes = {name: float(n) for name, n in counts.items() if n is not None}
-    analysis = analyse(comparison, episodes)
+    analysis = analyse(comparison, episodes, {job: spec.unseen for job, spec in enumerate(asked.drawn)})
     tables = [*write_csv(comparison, run.path), *write_analysis(analysis, run.path)]
     provenance = {
         "command": _command(asked.names, asked.settings, controls=bool(controls)),

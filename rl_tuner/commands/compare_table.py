@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rl_tuner.analysis import Analysis, MethodAnalysis
     from rl_tuner.comparison import Comparison, MethodSummary
+    from rl_tuner.equivalents import Equivalents
     from rl_tuner.statistics import Estimate
 
 WIDTH = 100
@@ -45,6 +46,12 @@ def show_table(
     for table in tables:
         console.print(table, soft_wrap=False)
     console.print(_caption(comparison, analysis), soft_wrap=False, width=shown, markup=False)
+    if analysis.kinds:
+        kinds = _kinds(comparison, analysis)
+        console.width = max(console.width, _width(kinds, console))
+        worth = " and k*" if analysis.best_of else ""
+        console.print(f"\nScore (IQM){worth} by what is new in a job:")
+        console.print(kinds, soft_wrap=False)
     _show_files(results, console, shown)
 
 
@@ -83,7 +90,7 @@ def _columns(comparison: Comparison, analysis: Analysis) -> tuple[list[_Column],
         "rank": [f"{m.rank.mean:.1f}" for _, m in pairs],
     }
     if analysis.best_of is not None:
-        scores["k*"] = [equivalents_in_words(m) for _, m in pairs]
+        scores["k*"] = [equivalents_in_words(m.equivalents) for _, m in pairs]
     costs = {
         "crashes /\nrescues": [f"{s.crashes} / {s.rescues}" for s, _ in pairs],
         "samples /\nvalidation": [_lines(_short(s.samples), _short(s.val_samples)) for s, _ in pairs],
@@ -106,6 +113,18 @@ def _table(comparison: Comparison, columns: Sequence[_Column]) -> Table:
     return table
 
 
+def _kinds(comparison: Comparison, analysis: Analysis) -> Table:
+    """A column for each kind of job."""
+    columns = [
+        _Column(
+            f"{kind.kind}\n({_count(kind.jobs, 'jobs')})",
+            [_lines(f"{m.iqm.mean:.3f}", equivalents_in_words(m.equivalents, " ")) for m in kind.methods],
+        )
+        for kind in analysis.kinds
+    ]
+    return _table(comparison, columns)
+
+
 def _width(table: Table, console: Console) -> int:
     """Characters that the table needs."""
     return console.measure(table, options=console.options.update(width=10 * WIDTH)).maximum
@@ -122,14 +141,20 @@ def _show_files(results: Mapping[str, Any], console: Console, width: int) -> Non
     console.print(f"curves   {view}", markup=False)
 
 
-def equivalents_in_words(figures: MethodAnalysis) -> str:
-    """Trial equivalents with their interval; "> K" where the pool of random trials is too small to say."""
-    worth = figures.equivalents
+def equivalents_in_words(worth: Equivalents | None, between: str = "\n") -> str:
+    """Trial equivalents with their interval; "> K" where the pool of random trials is too small to say.
+
+    Args:
+        worth: None where no random search took part.
+        between: What stands between number and interval.
+    """
     if worth is None:
         return ""
     found = worth.of_mean
-    between = f"[{found.low:.2g}, {found.high:.2g}]" if isfinite(found.half_width) else ""
-    return _lines(f"> {worth.pool}" if worth.censored else f"{found.mean:.1f}", between)
+    interval = f"[{found.low:.2g}, {found.high:.2g}]" if isfinite(found.half_width) else ""
+    return between.join(
+        filter(None, (f"> {worth.pool}" if worth.censored else f"{found.mean:.1f}", interval))
+    )
 
 
 def _lines(*parts: str) -> str:
