@@ -52,7 +52,10 @@ def write_analysis(analysis: Analysis, folder: Path) -> list[Path]:
         for kind in data["kinds"]
         for line in kind["methods"]
     ]
-    return [*paths, _write_table(kinds, folder / "kinds.csv")] if kinds else paths
+    if not kinds:
+        (folder / "kinds.csv").unlink(missing_ok=True)  # a run that was continued with other jobs
+        return paths
+    return [*paths, _write_table(kinds, folder / "kinds.csv")]
 
 
 def _write_table(lines: Sequence[Mapping[str, Any]], path: Path) -> Path:

@@ -99,8 +99,11 @@ def test_the_analysis_is_written_whole_and_as_a_table_of_methods() -> None:
 
 
 def test_there_is_no_table_of_kinds_where_there_are_not_several() -> None:
+    write_analysis(full()[1], Path())
+    assert Path("kinds.csv").is_file()
     paths = write_analysis(analyse(make_full()), Path())
     assert [path.name for path in paths] == ["analysis.json", "methods.csv"]
+    assert not Path("kinds.csv").exists()
 
 
 def test_what_an_analysis_does_not_know_is_empty_not_a_word() -> None:
