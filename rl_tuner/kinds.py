@@ -54,7 +54,7 @@ class KindAnalysis:
 
 
 def analyse_kinds(comparison: Comparison, kinds: Mapping[int, Collection[str]]) -> tuple[KindAnalysis, ...]:
-    """The figures of every kind by itself, in alphabetical order; empty unless there are several.
+    """The figures of every kind by itself, in alphabetical order; empty unless they tell jobs apart.
 
     Args:
         comparison: With a row for every method, job and seed.
@@ -64,7 +64,7 @@ def analyse_kinds(comparison: Comparison, kinds: Mapping[int, Collection[str]]) 
     for job in {row.job for row in comparison.rows} & set(kinds):
         for kind in kinds[job]:
             jobs.setdefault(kind, set()).add(job)
-    if len(jobs) < 2:
+    if len({frozenset(own) for own in jobs.values()}) < 2:
         return ()
     return tuple(
         KindAnalysis(kind, len(jobs[kind]), _figures(comparison.on(jobs[kind]))) for kind in sorted(jobs)

@@ -47,6 +47,7 @@ def test_where_jobs_are_of_one_kind_or_none_there_is_nothing_to_tell_apart() -> 
     assert analyse(comparison).kinds == ()
     assert analyse_kinds(comparison, {}) == ()
     assert analyse_kinds(comparison, dict.fromkeys(range(3), ("dataset",))) == ()
+    assert analyse_kinds(comparison, dict.fromkeys(range(3), ("dataset", "architecture"))) == ()
     assert analyse_kinds(comparison, dict.fromkeys(range(3), ())) == ()
     assert analyse_kinds(comparison, {0: ("dataset",), 7: ("horizon",)}) == ()
 
