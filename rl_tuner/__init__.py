@@ -17,8 +17,8 @@ Where the rest lies, from the ground up:
   `exploring`; as a run of its own: `studies`, `study_storage`, `study_results`, `study_figures`;
 - a comparison: `methods` (`method_names`), `controls` (`habits`), `static_setting` →
   `comparison` (`chunks`) → `results`, `row_store`;
-- its statistics: `statistics`, `aggregates`, `scores`, `anytime`, `equivalents` (`random_pools`) → `analysis`
-  (`kinds`);
+- its statistics: `statistics`, `aggregates`, `scores`, `anytime`, `equivalents` (`random_pools`) → `scored`
+  → `analysis` (`kinds`);
 - its report: `report_page`, `report_*`, `figures`, `figure_axes`, `dot_intervals`, `inline_svg`, `reports`;
   `tracking` (TensorBoard) and `plotting` (one run);
 - learning: `learning_config` → `learning`, `judging`, `agent_kinds`, `checkpoint`, `episode_logs`; policies

@@ -20,15 +20,14 @@ from rl_tuner.aggregates import (
     median_interval,
     performance_profile,
     ranks,
-    wilson_interval,
 )
 from rl_tuner.anytime import TARGET, anytime_scores, budget_axis, times_to_target
 from rl_tuner.comparison import Comparison
-from rl_tuner.equivalents import Equivalents, break_even, trial_equivalents
+from rl_tuner.equivalents import Equivalents, break_even
 from rl_tuner.kinds import KindAnalysis, analyse_kinds
-from rl_tuner.random_pools import random_search_curves
-from rl_tuner.scores import best_test_losses, best_val_losses, row_scores, table
-from rl_tuner.statistics import Array, Estimate, mean_interval, paired_difference, per_job, verdict
+from rl_tuner.scored import Scored
+from rl_tuner.scores import best_val_losses, table
+from rl_tuner.statistics import Estimate, verdict
 
 TAUS = tuple(np.append(np.linspace(0, 0.98, 99), np.linspace(0.99, 1, 11)).round(3).tolist())
 """Thresholds of performance profiles: finer where good methods are."""
@@ -144,19 +143,16 @@ def analyse(
     )
 
 
-class _Data:
+class _Data(Scored):
     """What the statistics of every method need of all of them; arrays are (jobs, seeds) by method."""
 
     def __init__(self, comparison: Comparison) -> None:
-        self.rows = {name: comparison.of(name) for name in comparison.methods}
-        self.best_test = best_test_losses(comparison.rows)
+        super().__init__(comparison)
         self.best_val = best_val_losses(comparison.rows)
         self.losses = {name: table(rows, lambda row: row.test_loss) for name, rows in self.rows.items()}
-        self.scores = {name: row_scores(rows, self.best_test) for name, rows in self.rows.items()}
         ranked = ranks(np.array(list(self.losses.values())))
         self.ranks = dict(zip(self.rows, ranked, strict=True))
         self.shares = budget_axis(max(row.budget / row.job_budget for row in comparison.rows))
-        self.curves = random_search_curves(self.rows, self.best_test)
 
 
 def _analyse_method(data: _Data, name: str, training_episodes: Mapping[str, float]) -> MethodAnalysis:
@@ -165,8 +161,8 @@ def _analyse_method(data: _Data, name: str, training_episodes: Mapping[str, floa
     times = times_to_target(rows, data.best_val)
     anytime = anytime_scores(rows, data.best_val, data.shares)
     profile = performance_profile(scores, TAUS)
-    difference = {other: _difference(scores, data.scores[other]) for other in others}
-    worth = None if data.curves is None else trial_equivalents(data.curves, scores)
+    difference = {other: data.difference(name, other) for other in others}
+    worth = data.equivalents(name)
     budgets = float(np.mean([row.budget / row.job_budget for row in rows]))
     episodes = training_episodes.get(name)
     paid = None if worth is None or episodes is None else break_even(episodes, worth.of_mean.mean, budgets)
@@ -175,9 +171,9 @@ def _analyse_method(data: _Data, name: str, training_episodes: Mapping[str, floa
         budgets=budgets,
         iqm=iqm_interval(scores),
         iqm_stratified=iqm_interval(scores, stratified=True),
-        mean_score=mean_interval(per_job(scores)),
+        mean_score=data.mean_score(name),
         rank=mean_rank(data.ranks[name], len(data.rows)),
-        crash_rate=wilson_interval(sum(row.crashed for row in rows), len(rows)),
+        crash_rate=data.crash_rate(name),
         time_to_target=median_interval(times),
         reached=float(np.isfinite(times).mean()),
         probability={o: improvement_interval(-data.losses[name], -data.losses[o]) for o in others},
@@ -190,8 +186,3 @@ def _analyse_method(data: _Data, name: str, training_episodes: Mapping[str, floa
         equivalents=worth,
         break_even=paid,
     )
-
-
-def _difference(scores: Array, others: Array) -> Estimate:
-    """The paired difference of scores (jobs, seeds), one number a job (a seed, where there is one job)."""
-    return paired_difference(per_job(scores), per_job(others))

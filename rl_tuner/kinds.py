@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from rl_tuner.aggregates import iqm_interval, wilson_interval
+from rl_tuner.aggregates import iqm_interval
 from rl_tuner.comparison import Comparison
-from rl_tuner.equivalents import Equivalents, trial_equivalents
-from rl_tuner.random_pools import random_search_curves
-from rl_tuner.scores import best_test_losses, row_scores
-from rl_tuner.statistics import Estimate, mean_interval, paired_difference, per_job
+from rl_tuner.equivalents import Equivalents
+from rl_tuner.scored import Scored
+from rl_tuner.statistics import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +71,15 @@ def analyse_kinds(comparison: Comparison, kinds: Mapping[int, Collection[str]]) 
 
 
 def _figures(comparison: Comparison) -> tuple[KindFigures, ...]:
-    rows = {name: comparison.of(name) for name in comparison.methods}
-    best = best_test_losses(comparison.rows)
-    curves = random_search_curves(rows, best)
-    scores = {name: row_scores(own, best) for name, own in rows.items()}
-    base = per_job(scores[comparison.baseline])
+    scored, baseline = Scored(comparison), comparison.baseline
     return tuple(
         KindFigures(
             method=name,
-            iqm=iqm_interval(own),
-            mean_score=mean_interval(per_job(own)),
-            difference=None if name == comparison.baseline else paired_difference(per_job(own), base),
-            crash_rate=wilson_interval(sum(row.crashed for row in rows[name]), len(rows[name])),
-            equivalents=None if curves is None else trial_equivalents(curves, own),
+            iqm=iqm_interval(scores),
+            mean_score=scored.mean_score(name),
+            difference=None if name == baseline else scored.difference(name, baseline),
+            crash_rate=scored.crash_rate(name),
+            equivalents=scored.equivalents(name),
         )
-        for name, own in scores.items()
+        for name, scores in scored.scores.items()
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rl_tuner.analysis import Analysis, MethodAnalysis
     from rl_tuner.comparison import Comparison, MethodSummary
     from rl_tuner.equivalents import Equivalents
+    from rl_tuner.kinds import KindFigures
     from rl_tuner.statistics import Estimate
 
 WIDTH = 100
@@ -116,13 +117,15 @@ def _table(comparison: Comparison, columns: Sequence[_Column]) -> Table:
 def _kinds(comparison: Comparison, analysis: Analysis) -> Table:
     """A column for each kind of job."""
     columns = [
-        _Column(
-            f"{kind.kind}\n({_count(kind.jobs, 'jobs')})",
-            [_lines(f"{m.iqm.mean:.3f}", equivalents_in_words(m.equivalents, " ")) for m in kind.methods],
-        )
+        _Column(f"{kind.kind}\n({_count(kind.jobs, 'jobs')})", [_kind_cell(m) for m in kind.methods])
         for kind in analysis.kinds
     ]
     return _table(comparison, columns)
+
+
+def _kind_cell(figures: KindFigures) -> str:
+    """The score, and below it in one line what it is worth."""
+    return _lines(f"{figures.iqm.mean:.3f}", equivalents_in_words(figures.equivalents).replace("\n", " "))
 
 
 def _width(table: Table, console: Console) -> int:
@@ -141,20 +144,13 @@ def _show_files(results: Mapping[str, Any], console: Console, width: int) -> Non
     console.print(f"curves   {view}", markup=False)
 
 
-def equivalents_in_words(worth: Equivalents | None, between: str = "\n") -> str:
-    """Trial equivalents with their interval; "> K" where the pool of random trials is too small to say.
-
-    Args:
-        worth: None where no random search took part.
-        between: What stands between number and interval.
-    """
+def equivalents_in_words(worth: Equivalents | None) -> str:
+    """Trial equivalents with their interval; "> K" where the pool of random trials is too small to say."""
     if worth is None:
         return ""
     found = worth.of_mean
-    interval = f"[{found.low:.2g}, {found.high:.2g}]" if isfinite(found.half_width) else ""
-    return between.join(
-        filter(None, (f"> {worth.pool}" if worth.censored else f"{found.mean:.1f}", interval))
-    )
+    between = f"[{found.low:.2g}, {found.high:.2g}]" if isfinite(found.half_width) else ""
+    return _lines(f"> {worth.pool}" if worth.censored else f"{found.mean:.1f}", between)
 
 
 def _lines(*parts: str) -> str:
