@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from rl_tuner.agents.agent import Agent, Callback, EpisodeSummary, TuningSpaces
 from rl_tuner.agents.feature_selection import FeatureSelection
 from rl_tuner.agents.member_episodes import first_episodes
-from rl_tuner.agents.member_networks import ActionHead, FlatMLP, forward
+from rl_tuner.agents.member_networks import ActionHead, FlatMLP
 from rl_tuner.agents.mirrored import centred_ranks, gradient, mirrored
 from rl_tuner.agents.vector_steps import single_spaces
 from rl_tuner.config import require_counts, require_range
 from rl_tuner.errors import ConfigError
-from rl_tuner.policies import MLPPolicy
+from rl_tuner.policies import MLPPolicy, run_layers
 
 
 class EvolutionStrategy(Agent):
@@ -122,8 +122,9 @@ class EvolutionStrategy(Agent):
         seen = np.asarray(observation, dtype=np.float32)
         if seen.ndim != 1:
             raise ConfigError(f"act() takes one observation at a time, got shape {seen.shape}")
-        inputs = torch.from_numpy(self._read.of(seen, self.memory)[None])
-        return self._head.actions(forward(self._network.layers(self._weights[None]), inputs))[0]
+        inputs = torch.from_numpy(self._read.of(seen, self.memory))
+        layers = [(w.clone(), b.clone()) for w, b in self._network.layers(self._weights)]  # as a policy's
+        return self._head.actions(run_layers(layers, inputs)[None])[0]
 
     def get_state(self) -> dict[str, Any]:
         """See `Agent.get_state`; the state after the last generation, from which all goes on bit for bit."""

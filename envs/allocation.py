@@ -75,11 +75,14 @@ class Allocator:
         slots: The most jobs at a time.
         device: Where the groups' tensors are.
         uniform: How the groups run: see `Group`.
+        averaging: Whether averages of the weights are kept.
     """
 
-    def __init__(self, slots: int, device: torch.device, uniform: Uniform | None = None) -> None:
+    def __init__(
+        self, slots: int, device: torch.device, uniform: Uniform | None = None, averaging: bool = False
+    ) -> None:
         self.device = device
-        self._uniform = uniform
+        self._uniform, self._averaging = uniform, averaging
         self._most_pools = 2 * slots + IDLE
         self._groups: dict[Hashable, _Entry] = {}
         self._arenas: WeakValueDictionary[Hashable, Arena] = WeakValueDictionary()
@@ -177,7 +180,7 @@ class Allocator:
             raise NotBatchedError(str(error)) from error
         self._drop_idle()
         arena = self._arenas.setdefault(_kind(pool), Arena(pool, self.device))
-        group = Group(stacked, loss, arena, self._rules, self.device, self._uniform)
+        group = Group(stacked, loss, arena, self._rules, self.device, self._uniform, self._averaging)
         self._groups[key] = _Entry(group, model, outputs.shape[1] if outputs.ndim > 1 else 1)
         return self._groups[key]
 

@@ -16,6 +16,7 @@ from rl_tuner.envs.group import Group
 from rl_tuner.envs.jobs import TrainingJob, require_device
 from rl_tuner.envs.measures import MEASURED, untrained
 from rl_tuner.envs.programs import Uniform
+from rl_tuner.envs.rows import AVERAGE
 from rl_tuner.envs.seats import BatchedSeat, ReferenceSeat, Seat
 from rl_tuner.errors import JobError
 from rl_tuner.history import Interval
@@ -40,12 +41,19 @@ class BatchedEngine:
         device: Where the groups' tensors are.
         uniform: Run jobs in programs of static shapes, which can be compiled, of these sizes; None: in
             rounds of shapes that change.
+        averaging: Whether averages of the weights are kept, and validated beside the weights.
     """
 
-    def __init__(self, num: int, device: str | torch.device = "cpu", uniform: Uniform | None = None) -> None:
-        self.device = require_device(device)
+    def __init__(
+        self,
+        num: int,
+        device: str | torch.device = "cpu",
+        uniform: Uniform | None = None,
+        averaging: bool = False,
+    ) -> None:
+        self.device, self.averaging = require_device(device), averaging
         self._seats: list[Seat | None] = [None] * num
-        self._allocator = Allocator(num, self.device, uniform)
+        self._allocator = Allocator(num, self.device, uniform, averaging)
         self._told: set[str] = set()
 
     def __len__(self) -> int:
@@ -86,7 +94,7 @@ class BatchedEngine:
             seat: Seat = self._allocator.place(job, streams)
         except NotBatchedError as reason:
             self._tell(job, str(reason))
-            seat = ReferenceSeat.of(job, streams)
+            seat = ReferenceSeat.of(job, streams, self.averaging)
         self._seats[slot] = seat
         return seat
 
@@ -147,6 +155,8 @@ class BatchedEngine:
                 for name, array in figures.items():
                     array[slot] = getattr(alone, name)
         self._validate(slots, figures["val_loss"])
+        if self.averaging:
+            self._validate(slots, figures["averaged_loss"], AVERAGE)
         return Interval(**figures)
 
     def validate(self, slots: Ints) -> Floats:
@@ -163,28 +173,37 @@ class BatchedEngine:
         self._validate(slots, losses)
         return losses
 
-    def _validate(self, slots: Ints, losses: Floats) -> None:
-        """Writes the validation losses of the batched slots."""
+    def _validate(self, slots: Ints, losses: Floats, weights: str = "theta") -> None:
+        """Writes the validation losses of the batched slots: of the present weights, or of `AVERAGE`."""
         for group, where, _ in self._by_group(slots):
             seats = {slot: self._batched(slot) for slot in where.tolist()}
             leases = {slot: seat.validation for slot, seat in seats.items() if seat.validation is not None}
             if not leases:
                 continue
-            found = group.mean_losses([seats[slot].row for slot in leases], list(leases.values()))
+            found = group.mean_losses([seats[slot].row for slot in leases], list(leases.values()), weights)
             losses[list(leases)] = np.where(np.isfinite(found), found, np.inf)
             for slot, lease in leases.items():
                 seats[slot].val_samples += len(lease)
 
-    def keep(self, good: Ints, best: Ints) -> None:
-        """Keeps the state of some slots as their last good one, of some as their best."""
+    def keep(self, good: Ints, best: Ints, averaged: Ints | None = None) -> None:
+        """Keeps the states of some slots.
+
+        Args:
+            good: Those whose present state is their last good one.
+            best: Those whose present weights are their best ones.
+            averaged: Those whose best weights are the average of them; None for no slot.
+        """
+        averaged = good[:0] if averaged is None else averaged
         for group, _, rows in self._by_group(good):
             group.rows.copy(rows, "", "good_")
         for group, _, rows in self._by_group(best):
             group.rows.keep_best(rows)
-        for slot in {*good.tolist(), *best.tolist()}:
+        for group, _, rows in self._by_group(averaged):
+            group.rows.keep_best(rows, AVERAGE)
+        for slot in {*good.tolist(), *best.tolist(), *averaged.tolist()}:
             seat = self.seat(slot)
             if isinstance(seat, ReferenceSeat):
-                seat.keep(slot in good, slot in best)
+                seat.keep(slot in good, slot in best, slot in averaged)
 
     def restore(self, slots: Ints) -> None:
         """Puts the last good state back; hyperparameters are to be written afterwards."""

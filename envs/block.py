@@ -26,12 +26,17 @@ class BlockState(NamedTuple):
         first: The optimizers' first buffers.
         second: The second ones.
         gradient: Sums of gradients over the ticks of a batch, where some batch takes several; else unused.
+        average: Averages of the weights, where such are kept; else unused.
     """
 
     theta: Tensor
     first: Tensor
     second: Tensor
     gradient: Tensor
+    average: Tensor
+
+
+STATES = len(BlockState._fields)
 
 
 class BlockInputs(NamedTuple):
@@ -50,6 +55,7 @@ class BlockInputs(NamedTuple):
         offsets: Place of the first sample in its batch, shape (K, C, 1), int32.
         rates: Dropout rates, shape (C, L).
         regularizers: See `RowRegularizers.of`, shape (4, C, 1).
+        shares: How much the weights after the tick count in their average, shape (K, C, 1); else unused.
     """
 
     inputs: Tensor
@@ -64,6 +70,7 @@ class BlockInputs(NamedTuple):
     offsets: Tensor
     rates: Tensor
     regularizers: Tensor
+    shares: Tensor
 
 
 class BlockOutputs(NamedTuple):
@@ -90,6 +97,7 @@ class Block:
         rules: The optimizers that some job may have.
         accumulates: Whether some batch may take more than one tick.
         uses: Which of dropout and the regularizers some job may use: see `used_in`.
+        averaging: Whether averages of the weights are kept.
     """
 
     model: StackedModel
@@ -97,6 +105,7 @@ class Block:
     rules: tuple[UpdateRule, ...]
     accumulates: bool
     uses: frozenset[str]
+    averaging: bool = False
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Runs the ticks.
@@ -107,7 +116,7 @@ class Block:
         Returns:
             Those of `BlockOutputs`.
         """
-        state, data = BlockState(*tensors[:4]), BlockInputs(*tensors[4:])
+        state, data = BlockState(*tensors[:STATES]), BlockInputs(*tensors[STATES:])
         regularizers = RowRegularizers.of(data.regularizers, self.uses)
         loss_function = (
             self.loss if regularizers.label_smoothing is None else smoothed(regularizers.label_smoothing)
@@ -128,6 +137,8 @@ class Block:
                 regularizers.apply(gradient, state.theta, torch.empty_like(gradient))
             for number, rule in enumerate(self.rules):
                 _update(rule, state, gradient, _columns(data, k, number), data.updates[k, number])
+            if self.averaging:
+                state.average.copy_(torch.lerp(state.average, state.theta, data.shares[k]))
         return torch.stack(losses), gradient, before
 
     def _gradient(self, theta: Tensor, data: BlockInputs, k: int, loss: RowLoss) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class ReferenceEngine:
     Args:
         job: What to train.
         streams: Seeds of initial weights, batch order and dropout.
+        averaging: Whether an average of the weights is kept, and validated beside the weights.
 
     Attributes:
         trainee: The live model, optimizer and sampler.
@@ -46,7 +48,7 @@ class ReferenceEngine:
         JobError, ConfigError, DatasetError: The job cannot be built.
     """
 
-    def __init__(self, job: TrainingJob, streams: Streams) -> None:
+    def __init__(self, job: TrainingJob, streams: Streams, averaging: bool = False) -> None:
         self.job = job
         self.model = job.build_model(streams.seed_of("init"))
         self.optimizer = job.build_optimizer(self.model)
@@ -58,7 +60,7 @@ class ReferenceEngine:
             require_probabilities(float(train.targets.min()), float(train.targets.max()))
         self.sampler, self.budget = make_sampler(job, len(train), streams)
         regularizers = job.regularizers
-        self.trainee = Trainee(self.optimizer, self.model, self.sampler, regularizers)
+        self.trainee = Trainee(self.optimizer, self.model, self.sampler, regularizers, averaging)
         self.trainee.write(dict(job.start))
         self._regularizers = Regularizers(_parameters(self.optimizer), regularizers) if regularizers else None
         self._loss = job.loss_function
@@ -84,7 +86,7 @@ class ReferenceEngine:
             raise JobError(f"the job's budget of {self.budget} samples is spent")
         model, optimizer, meter = self.model, self.optimizer, self._meter
         zero_grad, on_cpu = self._zero_grad, self._device.type == "cpu"
-        regularizers = self._regularizers
+        regularizers, average = self._regularizers, self.trainee.average
         model.train()
         self._modes.train()
         with self._dropout:
@@ -101,11 +103,13 @@ class ReferenceEngine:
                 if self.used >= end:
                     meter.before_step()
                 optimizer.step()
+                if average is not None:
+                    average.update()
                 # On the CPU there is nothing to wait for, and numbers are cheaper to keep than tensors.
                 meter.record(loss.item() if on_cpu else loss, size)
         meter.after_step()
         self._modes.eval()
-        return meter.read(self.validate())
+        return meter.read(self.validate(), self._validate_average())
 
     def _batches(self, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The batches until `end` samples are used, drawn and gathered a few at a time: that is quicker."""
@@ -120,11 +124,18 @@ class ReferenceEngine:
     def validate(self) -> float:
         """Mean validation loss, counted in `val_samples`; inf if not finite, NaN without validation."""
         if self._validation is None:
-            return float("nan")
+            return nan
         with self._evaluating():
             loss = mean_loss(self._loss, outputs_of(self.model, self._validation))
         self.val_samples += len(self._validation)
         return loss if np.isfinite(loss) else float("inf")
+
+    def _validate_average(self) -> float:
+        """`validate` for the average of the weights; NaN if none is kept."""
+        if self.trainee.average is None:
+            return nan
+        with self.trainee.average.in_place():
+            return self.validate()
 
     def evaluate(self, split: str) -> dict[str, float]:
         """The present weights' loss and metrics on a split.

@@ -46,6 +46,7 @@ class Group:
         rules: The optimizers' rules by number; the list may grow.
         device: Where the tensors are.
         uniform: Run in programs of static shapes, of these sizes; None: in rounds.
+        averaging: Whether averages of the weights are kept.
 
     Attributes:
         rows: What each job's training changes.
@@ -60,12 +61,15 @@ class Group:
         rules: Sequence[UpdateRule],
         device: torch.device,
         uniform: Uniform | None = None,
+        averaging: bool = False,
     ) -> None:
         self.model, self.arena, self.rules = model, arena, rules
-        self.rows = Rows(model.width, model.dropouts, model.dtype, device)
+        self.rows = Rows(model.width, model.dropouts, model.dtype, device, averaging)
         self.loss = ROW_LOSSES[loss]
         self._device = device
-        self._programs = None if uniform is None else Programs(model, self.loss, rules, uniform)
+        self._programs = None
+        if uniform is not None:
+            self._programs = Programs(model, self.loss, rules, uniform, averaging)
 
     def train(self, works: Sequence[Work]) -> tuple[Ints, Interval]:
         """Trains some rows until their next decisions.
@@ -94,27 +98,29 @@ class Group:
         fitting = max(LEAST_JOBS, MOST_WEIGHTS // self.model.width)
         return -(-jobs // -(-jobs // fitting))
 
-    def mean_losses(self, rows: Sequence[int], leases: Sequence[Lease]) -> Floats:
-        """Mean loss of each row's present weights over its pool, in evaluation mode; shape (len(rows),).
+    def mean_losses(self, rows: Sequence[int], leases: Sequence[Lease], weights: str = "theta") -> Floats:
+        """Mean loss of each row's weights over its pool, in evaluation mode; shape (len(rows),).
 
         Args:
             rows: Which rows.
             leases: Their pools.
+            weights: Which of their weights: "theta", the present ones, or `rl_tuner.envs.rows.AVERAGE`.
         """
         losses = np.empty(len(rows))
         for part in _passes(np.array([len(lease) for lease in leases]), self._evaluated):
-            losses[part] = self._mean_losses([rows[i] for i in part], [leases[i] for i in part])
+            theta = self.rows.tensors[weights].index_select(0, self.rows.index([rows[i] for i in part]))
+            losses[part] = self._mean_losses(theta, [leases[i] for i in part])
         return losses
 
     @torch.no_grad()
-    def _mean_losses(self, rows: Sequence[int], leases: Sequence[Lease]) -> Floats:
-        """`mean_losses` of pools of similar length, a stretch of each at a time."""
-        views = self.model.views(self.rows.tensors["theta"].index_select(0, self.rows.index(rows)))
+    def _mean_losses(self, theta: torch.Tensor, leases: Sequence[Lease]) -> Floats:
+        """`mean_losses` over pools of similar length, a stretch of each at a time."""
+        views = self.model.views(theta)
         places, filled = self.arena.everything(leases)
         weights = torch.from_numpy(filled / filled.sum(1, keepdims=True)).to(views[0])
         index = torch.from_numpy(places).to(self._device)
-        total = torch.zeros(len(rows), dtype=torch.float64, device=self._device)
-        step = max(1, self._evaluated // len(rows))
+        total = torch.zeros(len(theta), dtype=torch.float64, device=self._device)
+        step = max(1, self._evaluated // len(theta))
         for stretch, weight in zip(torch.split(index, step, 1), torch.split(weights, step, 1), strict=True):
             inputs, targets = self.arena.gather(stretch.contiguous())
             total += self.loss(self.model.forward(views, inputs, None), targets, weight)[0]

@@ -42,8 +42,8 @@ class ParallelTuningEnv(VectorEnv[Observations, Actions, Any]):
         workers: Number of processes, >= 1; divides the number of groups. More than there are cores do not
             help.
         job: The user's own job, picklable; None draws jobs from a suite.
-        suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping: See
-            `TuningEnv`.
+        suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping,
+            averaging: See `TuningEnv`.
         group_size, autoreset_mode, device, compile, render_mode: See `VectorTuningEnv`.
 
     Attributes:
@@ -71,6 +71,7 @@ class ParallelTuningEnv(VectorEnv[Observations, Actions, Any]):
         intervals: str = "geometric",
         rails: bool | Rails = True,
         early_stopping: int | None = None,
+        averaging: bool = False,
         group_size: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         device: str | torch.device = "cpu",
@@ -88,6 +89,7 @@ class ParallelTuningEnv(VectorEnv[Observations, Actions, Any]):
             "intervals": intervals,
             "rails": rails,
             "early_stopping": early_stopping,
+            "averaging": averaging,
             "group_size": group_size,
             "autoreset_mode": autoreset_mode,
             "device": device,

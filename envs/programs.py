@@ -54,6 +54,7 @@ class Programs:
         loss: The loss.
         rules: The optimizers' rules by number; the list may grow.
         uniform: Their sizes.
+        averaging: Whether averages of the weights are kept.
 
     Attributes:
         kinds: Numbers of the rules that a program serves: all that some job had, or, where these are more
@@ -62,12 +63,17 @@ class Programs:
     """
 
     def __init__(
-        self, model: StackedModel, loss: RowLoss, rules: Sequence[UpdateRule], uniform: Uniform
+        self,
+        model: StackedModel,
+        loss: RowLoss,
+        rules: Sequence[UpdateRule],
+        uniform: Uniform,
+        averaging: bool = False,
     ) -> None:
         self.model, self.rules, self.uniform = model, rules, uniform
         self.kinds: tuple[int, ...] = ()
         self.uses: frozenset[str] = frozenset()
-        self._loss = loss
+        self._loss, self._averaging = loss, averaging
         self._made: dict[Block, Function] = {}
 
     def admit(self, kinds: Sequence[int], uses: frozenset[str]) -> None:
@@ -88,7 +94,7 @@ class Programs:
             example: Tensors like the ones that it will be called with.
         """
         rules = tuple(self.rules[kind] for kind in self.kinds)
-        block = Block(self.model, self._loss, rules, accumulates, self.uses)
+        block = Block(self.model, self._loss, rules, accumulates, self.uses, self._averaging)
         if block not in self._made:
             self._made[block] = fast(block, example) if self.uniform.compile else block
         return self._made[block]

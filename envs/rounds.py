@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from rl_tuner.averaging import newest_share
 from rl_tuner.envs.arena import Arena
 from rl_tuner.envs.dropout import Drop, Masks, update_keys
 from rl_tuner.envs.measures import measure, norms
@@ -15,7 +16,7 @@ from rl_tuner.envs.plan import MOST_ROUNDS, Phase, Plan
 from rl_tuner.envs.regularizers import RowRegularizers, stacked_columns, used_in
 from rl_tuner.envs.row_losses import RowLoss, smoothed
 from rl_tuner.envs.row_settings import Columns, Hyperparameters
-from rl_tuner.envs.rows import STATE, Rows
+from rl_tuner.envs.rows import AVERAGE, STATE, Rows
 from rl_tuner.envs.stacked import StackedModel
 from rl_tuner.envs.update_rules import UpdateRule
 from rl_tuner.history import Interval
@@ -41,6 +42,7 @@ class _Stage:
         extra: Owners of the rows beyond the first n; None if there are none.
         room: Where the rows' gradients are put together, (R, P).
         updates: What updates the jobs of each rule, given the gradients and the round.
+        averagers: What takes the new weights of each rule's jobs into their averages, given the round.
     """
 
     jobs: int
@@ -54,6 +56,7 @@ class _Stage:
     extra: torch.Tensor | None
     room: torch.Tensor
     updates: list[Callable[[torch.Tensor, int], None]]
+    averagers: list[Callable[[int], object]]
 
 
 class Run:
@@ -87,6 +90,7 @@ class Run:
         self._theta, self._first, self._second, self._steps = (
             rows.tensors[name].index_select(0, self._place) for name in STATE
         )
+        self._average = rows.tensors[AVERAGE].index_select(0, self._place) if rows.averaging else None
         self._device = self._theta.device
         self._settings = {name: values[self.index] for name, values in rows.settings.items()}
         self._scratch, self._scratch2 = torch.empty_like(self._theta), torch.empty_like(self._theta)
@@ -106,6 +110,8 @@ class Run:
         self._steps += torch.from_numpy(self._plan.updates).to(self._steps)[:, None]
         for name, packed in zip(STATE, (self._theta, self._first, self._second, self._steps), strict=True):
             self._rows.tensors[name].index_copy_(0, self._place, packed)
+        if self._average is not None:
+            self._rows.tensors[AVERAGE].index_copy_(0, self._place, self._average)
         self._rows.drawn[self.index] += self._plan.updates
         gradients, changes, weights = torch.stack(self._norms).double().cpu().numpy()
         return measure(self._losses, self._plan.updates, gradients, changes, weights)
@@ -128,6 +134,8 @@ class Run:
                 before = self._theta.clone() if measured else None
                 for update in stage.updates:
                     update(gradient, first + number)
+                for average in stage.averagers:
+                    average(first + number)
                 if before is not None:
                     self._measure(gradient, before)
         filled = slice(phase.first, phase.first + phase.rounds)
@@ -162,6 +170,7 @@ class Run:
             extra=torch.from_numpy(owner[n:]).to(self._device) if len(owner) > n else None,
             room=self._room[: len(owner)] if fits else torch.empty_like(theta),
             updates=[self._updater(*segment, since, phase.rounds) for segment in phase.segments],
+            averagers=self._averagers(phase),
         )
 
     def _regularizing(
@@ -207,6 +216,19 @@ class Run:
 
         return update
 
+    def _averagers(self, phase: Phase) -> list[Callable[[int], object]]:
+        """What takes weights into their averages in a phase, given the round; empty without averages."""
+        if self._average is None:
+            return []
+        plan, found = self._plan, []
+        rounds = torch.arange(1, phase.rounds + 1).to(self._steps)[:, None, None]
+        for _, first, end, *_ in phase.segments:
+            part = slice(first, end)
+            done = torch.from_numpy(phase.first - (plan.rounds - plan.updates[part])).to(self._steps)
+            shares = newest_share(self._steps[part] + done[:, None] + rounds).to(self._theta)
+            found.append(_averager(self._average[part], self._theta[part], shares))
+        return found
+
     def _plan_columns(self, first: int) -> None:
         """Works out each rule's coefficients in the rounds from `first` on, as many as a phase can have.
 
@@ -242,3 +264,8 @@ class Run:
         within = torch.from_numpy(phase.within.astype(np.int32)).to(self._device)
         rates = self._rates.index_select(0, torch.from_numpy(jobs).to(self._device))
         return Masks.of(rates, torch.from_numpy(keys).to(self._device), within).rounds()
+
+
+def _averager(average: torch.Tensor, theta: torch.Tensor, shares: torch.Tensor) -> Callable[[int], object]:
+    """What takes weights (n, P) into their average, by their shares of it in each round, (rounds, n, 1)."""
+    return lambda number: average.lerp_(theta, shares[number])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from rl_tuner.errors import ConfigError, JobError
 Ints = NDArray[np.int64]
 STATE = ("theta", "first", "second", "steps")
 """What training changes: weights, the optimizer's two buffers, and its number of updates."""
+AVERAGE = "average_theta"
+"""The average of the weights so far, where one is kept (see `rl_tuner.averaging`)."""
 SETTINGS = ("lr", "weight_decay", "momentum", "dropout", *REGULARIZERS)
 """Hyperparameters that are columns here; the batch size is the sampler's."""
 
@@ -27,10 +30,13 @@ class Rows:
         dropouts: L, dropout layers.
         dtype: Of the weights.
         device: Where they are.
+        averaging: Whether an average of the weights is kept.
 
     Attributes:
-        tensors: "theta", "first" and "second" (rows, P), "steps" (rows, 1) in double precision; the same
-            with "good_" in front, the state that rails restore, and "best_theta".
+        tensors: "theta", "first" and "second" (rows, P), "steps" (rows, 1) in double precision, and maybe
+            `AVERAGE`; the same with "good_" in front, the state that rails restore, and "best_theta".
+        averaging: As given.
+        state: Names of those tensors that training changes.
         settings: The hyperparameters, float64 arrays of shape (rows,); 0 where a job has no such one.
         tunable: Which of them each job has, bool arrays of shape (rows,).
         ratios: Each dropout layer's rate over the largest one's, shape (rows, L).
@@ -39,12 +45,15 @@ class Rows:
         drawn: Updates whose dropout masks were drawn, restored ones included, shape (rows,).
     """
 
-    def __init__(self, width: int, dropouts: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, width: int, dropouts: int, dtype: torch.dtype, device: torch.device, averaging: bool = False
+    ) -> None:
         self.tensors: dict[str, torch.Tensor] = {}
-        for prefix in ("", "good_"):
-            for name in STATE[:3]:
-                self.tensors[prefix + name] = torch.zeros((0, width), dtype=dtype, device=device)
-            self.tensors[prefix + "steps"] = torch.zeros((0, 1), dtype=torch.float64, device=device)
+        self.averaging = averaging
+        self.state = (*STATE, AVERAGE) if averaging else STATE
+        for prefix, name in product(("", "good_"), self.state):
+            columns, kind = (1, torch.float64) if name == "steps" else (width, dtype)
+            self.tensors[prefix + name] = torch.zeros((0, columns), dtype=kind, device=device)
         self.tensors["best_theta"] = torch.zeros((0, width), dtype=dtype, device=device)
         self.settings = {name: np.zeros(0) for name in SETTINGS}
         self.tunable = {name: np.zeros(0, np.bool_) for name in SETTINGS}
@@ -108,7 +117,7 @@ class Rows:
     def copy(self, rows: Ints, source: str, target: str) -> None:
         """Copies the state of some rows: "" is the live one, "good_" the kept one."""
         index = self.index(rows)
-        for name in STATE:
+        for name in self.state:
             kept = self.tensors[source + name].index_select(0, index)
             self.tensors[target + name].index_copy_(0, index, kept)
 
@@ -123,10 +132,10 @@ class Rows:
         for tensor in self.tensors.values():
             tensor[target] = tensor[source]
 
-    def keep_best(self, rows: Ints) -> None:
-        """Notes these rows' present weights as their best."""
+    def keep_best(self, rows: Ints, source: str = "theta") -> None:
+        """Notes these rows' present weights, or with `AVERAGE` the average of them, as their best."""
         index = self.index(rows)
-        self.tensors["best_theta"].index_copy_(0, index, self.tensors["theta"].index_select(0, index))
+        self.tensors["best_theta"].index_copy_(0, index, self.tensors[source].index_select(0, index))
 
     def restore_best(self, row: int) -> None:
         """Puts a row's best weights back, and leaves the optimizer's state as it is."""

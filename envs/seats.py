@@ -132,13 +132,18 @@ class ReferenceSeat:
     best: Kept
 
     @classmethod
-    def of(cls, job: TrainingJob, streams: Streams) -> ReferenceSeat:
+    def of(cls, job: TrainingJob, streams: Streams, averaging: bool = False) -> ReferenceSeat:
         """A seat for a job that has not trained yet.
+
+        Args:
+            job: The job.
+            streams: Seeds of initial weights, batch order and dropout.
+            averaging: Whether an average of the weights is kept.
 
         Raises:
             JobError, ConfigError, DatasetError: The job cannot be built.
         """
-        engine = ReferenceEngine(job, streams)
+        engine = ReferenceEngine(job, streams, averaging)
         kept = engine.trainee.keep()
         return cls(engine, engine.trainee.read(), engine.trainee.usual_lr(), kept, kept)
 
@@ -187,11 +192,21 @@ class ReferenceSeat:
         """
         return self.engine.evaluate(split)
 
-    def keep(self, good: bool, best: bool) -> None:
-        """Keeps the present state as the last good one, as the best one, or as both."""
-        kept = self.engine.trainee.keep()
-        self.good = kept if good else self.good
-        self.best = kept if best else self.best
+    def keep(self, good: bool, best: bool, averaged: bool = False) -> None:
+        """Keeps the present state as the last good one, as the best one, or as both.
+
+        Args:
+            good: As the last good one.
+            best: As the best one.
+            averaged: The average of the weights as the best ones.
+        """
+        trainee = self.engine.trainee
+        if good or best:
+            kept = trainee.keep()
+            self.good = kept if good else self.good
+            self.best = kept if best else self.best
+        if averaged:
+            self.best = trainee.keep_average()
 
     def restore(self) -> None:
         """Puts the last good state back."""

@@ -93,7 +93,7 @@ class Slots:
         engine.write(values, names, slots)
         began = courses.phase_start  # the engine counts from there
         outcome = courses.settle(engine.advance(courses.next_end - began, slots), began + engine.used, mask)
-        engine.keep(np.flatnonzero(outcome.good), np.flatnonzero(outcome.improved))
+        engine.keep(*(np.flatnonzero(mask) for mask in (outcome.good, outcome.best, outcome.averaged)))
         failed = np.flatnonzero(outcome.restore)
         if len(failed):
             engine.restore(failed)

@@ -56,6 +56,8 @@ class TuningEnv(gym.Env[Observation, Action]):
         intervals: "geometric" or "uniform".
         rails: True, False, or your own `rl_tuner.rails.Rails`.
         early_stopping: Decisions without a new best after which the episode ends; None for never.
+        averaging: Whether an average of the weights is kept (see `rl_tuner.averaging`) and validated beside
+            them, so that the best weights may be averaged ones. Twice the validation samples.
         render_mode: "ansi" (a table of the decisions), "rgb_array" (loss and hyperparameter curves) or None.
 
     Raises:
@@ -77,13 +79,15 @@ class TuningEnv(gym.Env[Observation, Action]):
         intervals: str = "geometric",
         rails: bool | Rails = True,
         early_stopping: int | None = None,
+        averaging: bool = False,
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None:
             choose("render_mode", render_mode, self.metadata["render_modes"])
         self._setup = Setup(
-            job, suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping
-        )
+            job, suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping,
+            averaging,
+        )  # fmt: skip
         self.space, self.config = self._setup.space, self._setup.config
         self.actions, self.features = self._setup.actions, self._setup.features
         self.observation_space: gym.Space[Observation] = self.features.gym_space
@@ -245,7 +249,7 @@ class TuningEnv(gym.Env[Observation, Action]):
 
     def _build(self, phase: EpisodePhase) -> ReferenceEngine:
         """The engine of a phase, which is the present one from now on."""
-        self._phase, self._engine = phase, ReferenceEngine(phase.job, phase.streams)
+        self._phase, self._engine = phase, ReferenceEngine(phase.job, phase.streams, self.config.averaging)
         return self._engine
 
     def _begin(self, begin: Callable[[Trainee, Values, float, Values, Values], None]) -> None:
@@ -274,7 +278,7 @@ class TuningEnv(gym.Env[Observation, Action]):
             "val_samples": phase.val_samples + engine.val_samples,
             "train_loss": float(course.interval.train_late),
             "val_loss": float(course.interval.val_loss),
-            "best_val_loss": float(course.track.best),
+            "best_val_loss": float(course.track.lowest),
             "verdict": verdict,
             "rescues": course.rescues,
             "crashed": course.crashed,

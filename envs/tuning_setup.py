@@ -37,6 +37,7 @@ class Setup:
         intervals: "geometric" or "uniform".
         rails: True, False, or your own.
         early_stopping: Decisions without a new best after which an episode ends; None for never.
+        averaging: Whether averages of the weights are kept, and validated beside them.
 
     Raises:
         ConfigError: An argument is unknown or out of range.
@@ -54,12 +55,13 @@ class Setup:
         intervals: str,
         rails: bool | Rails,
         early_stopping: int | None,
+        averaging: bool = False,
     ) -> None:
         if job is not None and not isinstance(job, TrainingJob):
             raise ConfigError(f"job must be a TrainingJob, got {type(job).__name__}")
         space = hyperparameters
         self.space = space if isinstance(space, SearchSpace) else search_space(space)
-        self.config = CourseConfig(decisions, intervals, reward, rails, early_stopping)
+        self.config = CourseConfig(decisions, intervals, reward, rails, early_stopping, averaging)
         self.actions = ActionMap(self.space, actions)
         self.features = FeatureSet(self.space)
         self._family = load_suite(suite).family(split)
@@ -123,4 +125,5 @@ def options_for(policy: Policy) -> dict[str, Any]:
         "intervals": config.intervals,
         "rails": config.rails,
         "early_stopping": config.patience,
+        "averaging": config.averaging,
     }

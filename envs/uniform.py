@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from rl_tuner.averaging import newest_share
 from rl_tuner.envs.arena import Arena
 from rl_tuner.envs.block import BlockInputs, BlockOutputs, BlockState
 from rl_tuner.envs.dropout import update_keys
@@ -15,7 +16,7 @@ from rl_tuner.envs.plan import Work
 from rl_tuner.envs.programs import Programs
 from rl_tuner.envs.regularizers import stacked_columns, used_in
 from rl_tuner.envs.row_settings import Hyperparameters
-from rl_tuner.envs.rows import STATE, Rows
+from rl_tuner.envs.rows import AVERAGE, STATE, Rows
 from rl_tuner.envs.ticks import Chunk, in_order, make_chunks
 from rl_tuner.history import Interval
 
@@ -50,6 +51,7 @@ class UniformRun:
         self._theta, self._first, self._second, self._steps = (
             rows.tensors[name].index_select(0, place) for name in STATE
         )
+        self._average = rows.tensors[AVERAGE].index_select(0, place) if rows.averaging else None
         self._device = self._theta.device
         self._settings = {name: values[self._all] for name, values in rows.settings.items()}
         self._rates = torch.from_numpy(rows.rates(self._all)).to(self._theta)
@@ -68,6 +70,8 @@ class UniformRun:
         self._steps[:n] += torch.from_numpy(self._updates).to(self._steps)[:, None]
         for name, packed in zip(STATE, (self._theta, self._first, self._second, self._steps), strict=True):
             self._rows.tensors[name].index_copy_(0, place, packed[:n])
+        if self._average is not None:
+            self._rows.tensors[AVERAGE].index_copy_(0, place, self._average[:n])
         self._rows.drawn[self.index] += self._updates
         found = (torch.cat(kind)[:n].double().cpu().numpy() for kind in zip(*self._norms, strict=True))
         return measure(self._losses, self._updates, *found)
@@ -92,7 +96,8 @@ class UniformRun:
         here = slice(chunk.first, chunk.first + capacity)
         theta, first, second = self._theta[here], self._first[here], self._second[here]
         gradient = torch.zeros_like(theta) if chunk.accumulates else theta.new_zeros(())
-        state = BlockState(theta, first, second, gradient)
+        average = theta.new_zeros(()) if self._average is None else self._average[here]
+        state = BlockState(theta, first, second, gradient, average)
         given = self._tensors(chunk, here, paces)
         # A compiled program takes one layout only.
         columns, regularizers = columns[:, :, here].contiguous(), self._regularizers[:, here].contiguous()
@@ -101,9 +106,9 @@ class UniformRun:
         for tick in range(0, len(places), sizes.unrolled):
             now = slice(tick, tick + sizes.unrolled)
             inputs, targets = self._gather(places[now])
-            counts, whole, starts, updates, pace, keys, offsets = (tensor[now] for tensor in given)
+            counts, whole, starts, updates, pace, keys, offsets, shares = (tensor[now] for tensor in given)
             ticks = (inputs, targets, counts, whole, starts, updates, pace)
-            data = BlockInputs(*ticks, columns, keys, offsets, self._rates[here], regularizers)
+            data = BlockInputs(*ticks, columns, keys, offsets, self._rates[here], regularizers, shares)
             program = self._programs.find(chunk.accumulates, (*state, *data))
             outputs = BlockOutputs(*program(*state, *data))
             told.append(outputs.losses)
@@ -132,6 +137,9 @@ class UniformRun:
         if "dropout" in self._programs.uses:
             rows = self._all[here]
             keys = update_keys(self._rows.seeds[rows], self._rows.drawn[rows] + chunk.updates)
+        steps = self._steps[here].T + torch.from_numpy(chunk.updates + 1).to(self._steps)
+        ends = torch.from_numpy(chunk.ends).to(self._device)
+        shares = torch.where(ends, newest_share(steps), 0.0).to(self._theta).unsqueeze(-1)
         columns = (
             torch.from_numpy(chunk.counts).to(self._theta),
             torch.from_numpy(chunk.sizes).to(self._theta),
@@ -141,7 +149,8 @@ class UniformRun:
             torch.from_numpy(chunk.offsets.astype(np.int32)).to(self._device),
         )
         counts, sizes, starts, updated, found, offsets = (column.unsqueeze(-1) for column in columns)
-        return [counts, sizes, starts, updated, found, torch.from_numpy(keys).to(self._device), offsets]
+        found_keys = torch.from_numpy(keys).to(self._device)
+        return [counts, sizes, starts, updated, found, found_keys, offsets, shares]
 
     def _note(self, chunk: Chunk, losses: Tensor) -> None:
         """Adds the ticks' losses up to those of the jobs' updates; each job's last one is in the last row."""

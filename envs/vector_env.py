@@ -44,8 +44,8 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
 
     Args:
         num_envs: Number of slots, >= 1.
-        job, suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping: See
-            `TuningEnv`.
+        job, suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping,
+            averaging: See `TuningEnv`.
         group_size: So many slots side by side run the same jobs in the same order: same data, initial weights
             and batch order (``info["job_seed"]`` is equal). A slot whose job ends early goes on to its
             group's next one without waiting. Must divide num_envs.
@@ -81,6 +81,7 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
         intervals: str = "geometric",
         rails: bool | Rails = True,
         early_stopping: int | None = None,
+        averaging: bool = False,
         group_size: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         device: str | torch.device = "cpu",
@@ -98,8 +99,9 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
         if self.num_envs % self.group_size:
             raise ConfigError(f"group_size must divide num_envs={num_envs}, got {group_size}")
         self._setup = Setup(
-            job, suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping
-        )
+            job, suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping,
+            averaging,
+        )  # fmt: skip
         self.space, self.config = self._setup.space, self._setup.config
         self.actions, self.features = self._setup.actions, self._setup.features
         self.autoreset_mode = _mode(autoreset_mode)
@@ -109,7 +111,7 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.engine = BatchedEngine(
-            self.num_envs, device, STANDARD_SIZES if compile is True else compile or None
+            self.num_envs, device, STANDARD_SIZES if compile is True else compile or None, averaging
         )
         self._slots = Slots(self._setup, self.group_size, self.engine)
         self.courses = self._slots.courses

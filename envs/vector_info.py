@@ -43,7 +43,7 @@ def gather_info(
         "val_samples": val_samples,
         "train_loss": interval.train_late,
         "val_loss": interval.val_loss,
-        "best_val_loss": track.best,
+        "best_val_loss": track.lowest,
         "verdict": _VERDICTS[verdicts],
         "rescues": courses.rescues,
         "crashed": courses.crashed,

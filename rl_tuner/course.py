@@ -37,6 +37,10 @@ class Restorable(Protocol[K]):
         """A copy of the trainable state."""
         ...
 
+    def keep_average(self) -> K:
+        """A copy of the average of the weights; called only where one was validated."""
+        ...
+
     def restore(self, kept: K) -> None:
         """Puts a copy back."""
         ...
@@ -57,6 +61,8 @@ class CourseConfig:
         rails: True, False or your own `Rails`.
         patience: Stop early after so many decisions without a new best loss; None for never. A phase that
             is not the job's last one goes on.
+        averaging: Whether an average of the weights is kept and validated beside them
+            (see `rl_tuner.averaging`), so that the best weights may be averaged ones.
     """
 
     decisions: int = 20
@@ -64,6 +70,7 @@ class CourseConfig:
     reward: str = "log_improvement"
     rails: bool | Rails = True
     patience: int | None = None
+    averaging: bool = False
 
     def __post_init__(self) -> None:
         require_range("decisions", self.decisions, 1)
@@ -82,7 +89,7 @@ class Outcome:
         interval: The measurements.
         verdict: The rails' judgement.
         reward: In nats.
-        improved: Whether the criterion is a new best.
+        improved: Whether the criterion, or that of the averaged weights, is a new best.
         crashed: Whether the job ended by a failure past the rails.
         finished: Whether the job is over: budget spent, crashed, or stopped early.
         phase_over: Whether the phase's budget is spent and the next phase is to begin.
@@ -246,7 +253,7 @@ class Course(Generic[K]):
                 used=used,
                 train_loss=float(interval.train_late),
                 val_loss=float(interval.val_loss),
-                best=float(self.track.best),
+                best=float(self.track.lowest),
                 reward=reward,
                 verdict=verdict.name.lower(),
                 values=trained_with,
@@ -286,13 +293,13 @@ class Course(Generic[K]):
 
     def _accept(self, trainee: Restorable[K], interval: Interval) -> bool:
         self.track = self._before.accept(interval)
-        previous = self._before.best
-        improved = bool(np.isnan(previous) or interval.criterion < previous)
+        previous = self._before.lowest
+        improved = bool(np.isnan(previous) or interval.lowest < previous)
         if self.rails is not None or improved:
             self.good = trainee.keep()
         self._good_offset = self.offset
         if improved:
-            self.best = self.good
+            self.best = trainee.keep_average() if interval.averaged else self.good
             self._best_offset, self._best_used = self.offset, self.used
         return improved
 

@@ -68,7 +68,7 @@ class CourseLog:
         self.lines["used"][place] = used[slots]
         self.lines["train_loss"][place] = interval.train_late[slots]
         self.lines["val_loss"][place] = interval.val_loss[slots]
-        self.lines["best"][place] = track.best[slots]
+        self.lines["best"][place] = track.lowest[slots]
         self.lines["reward"][place] = reward[slots]
         self.lines["verdict"][place] = verdict[slots]
         self.lines["values"][place] = values[slots]

@@ -32,7 +32,9 @@ class Outcomes:
     Attributes:
         verdict: The rails' judgement, a `Verdict` as int.
         reward: In nats.
-        improved: Whether the criterion is a new best: the weights are the best ones so far.
+        improved: Whether the criterion, or that of the averaged weights, is a new best.
+        best: Whether the present weights are the best ones so far.
+        averaged: Whether the averaged ones are.
         crashed: Whether the job ended by a failure past the rails.
         finished: Whether the job is over: budget spent, crashed, or stopped early.
         phase_over: Whether the phase's budget is spent and the next is to begin (`Courses.begin_phases`).
@@ -43,6 +45,8 @@ class Outcomes:
     verdict: Ints
     reward: Array
     improved: Bools
+    best: Bools
+    averaged: Bools
     crashed: Bools
     finished: Bools
     phase_over: Bools
@@ -147,7 +151,7 @@ class Courses(CourseTable):
         trained_with = self.values
         verdict = np.where(active, self._judge(), Verdict.GOOD)
         failed = verdict != Verdict.GOOD
-        accepted = active & ~failed
+        accepted, averaged = active & ~failed, np.asarray(self.interval.averaged)
         improved = self._accept(accepted)
         self.rescued &= ~active
         self._reject(failed)
@@ -162,6 +166,8 @@ class Courses(CourseTable):
             verdict=verdict,
             reward=reward,
             improved=improved,
+            best=improved & ~averaged,
+            averaged=improved & averaged,
             crashed=self.crashed & active,
             finished=self.finished & active,
             phase_over=phase_over,
@@ -202,10 +208,10 @@ class Courses(CourseTable):
 
     def _accept(self, accepted: Bools) -> Bools:
         """Notes the good intervals; returns which of them are new bests."""
-        previous = self.before.best
+        previous = self.before.lowest
         update(self.track, self.before.accept(self.interval), accepted)
         np.copyto(self.good_offset, self.offset, where=accepted[:, None])
-        improved: Bools = accepted & (np.isnan(previous) | (self.interval.criterion < previous))
+        improved: Bools = accepted & (np.isnan(previous) | (self.interval.lowest < previous))
         np.copyto(self.best_offset, self.offset, where=improved[:, None])
         np.copyto(self.best_used, self.used, where=improved)
         return improved

@@ -34,6 +34,7 @@ JOB_FEATURES = (
     "train_vs_best",
     "train_vs_first",
     "val_over_train",  # log(validation loss / training loss)
+    "averaged_over_val",  # log(validation loss of the averaged weights / of the present ones); 0 without
     "train_trend",  # log ratio of training loss, second half of the interval to first half
     "train_noise",  # standard deviation over mean of the training loss in the second half
     "update_to_weight",  # log10(|update| / |weights|) at the last update, plus 3
@@ -57,7 +58,14 @@ HYPERPARAMETER_FEATURES = (
 FEATURE_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "clock": ("progress", "next_interval"),
-        "validation": ("val_vs_last", "val_vs_best", "val_vs_first", "val_over_train", "no_validation"),
+        "validation": (
+            "val_vs_last",
+            "val_vs_best",
+            "val_vs_first",
+            "val_over_train",
+            "averaged_over_val",
+            "no_validation",
+        ),
         "training": ("train_vs_last", "train_vs_best", "train_vs_first", "train_trend", "train_noise"),
         "gradients": ("update_to_weight", "grad_vs_last", "grad_vs_first", "grad_alive"),
         "failures": ("nonfinite", "rescued", "rescues"),
@@ -189,13 +197,14 @@ class FeatureSet:
         value, late = interval.criterion, interval.train_late
         early, start = interval.train_early, pick(np.isnan(track.first), interval.train_early, track.first)
         train_start = pick(np.isnan(track.train_first), early, track.train_first)
-        # One vectorized call for the eight loss ratios: alone they would cost as much as all the rest.
+        averaged, train_last = interval.averaged_loss, track.train_last
+        # One vectorized call for the nine loss ratios: alone they would cost as much as all the rest.
         ratios = log_ratio(
-            stack([value, value, value, late, late, late, value, late]),
+            stack([value, value, value, late, late, late, value, averaged, late]),
             stack(
-                [track.last, track.best, start, track.train_last, track.train_best, train_start, late, early]
+                [track.last, track.best, start, train_last, track.train_best, train_start, late, value, early]
             ),
-            stack([start, start, start, train_start, train_start, train_start, start, train_start]),
+            stack([start, start, start, train_start, train_start, train_start, start, start, train_start]),
         )
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return (

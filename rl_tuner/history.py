@@ -31,6 +31,7 @@ class Interval:
         train_late: Mean training loss over the second half: "the training loss" of the interval.
         train_noise: Standard deviation over mean of the second half's losses, >= 0.
         val_loss: Validation loss at the end; NaN where the job has no validation.
+        averaged_loss: That of the averaged weights (see `rl_tuner.averaging`); NaN where none are kept.
         grad_norm: L2 norm of the gradient at the last update.
         grad_alive: Share of the parameter tensors whose gradient was not (nearly) zero there, in [0, 1].
         update_ratio: L2 norm of the last update over the L2 norm of the weights.
@@ -43,6 +44,7 @@ class Interval:
     train_late: Value = np.nan
     train_noise: Value = np.nan
     val_loss: Value = np.nan
+    averaged_loss: Value = np.nan
     grad_norm: Value = np.nan
     grad_alive: Value = np.nan
     update_ratio: Value = np.nan
@@ -53,6 +55,16 @@ class Interval:
         """The loss that is tuned for: validation, or training where there is no validation."""
         return pick(np.isnan(self.val_loss), self.train_late, self.val_loss)
 
+    @property
+    def lowest(self) -> Value:
+        """The lower of the criterion and the averaged weights' loss: what counts as a new best or not."""
+        return np.fmin(self.criterion, self.averaged_loss)
+
+    @property
+    def averaged(self) -> Value:
+        """Whether it is the averaged weights that reach `lowest`, and not the present ones."""
+        return self.averaged_loss < self.criterion
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
@@ -62,6 +74,8 @@ class Track:
         first: The criterion before any training (see `Interval.criterion`).
         last: The criterion at the last accepted state.
         best: The lowest criterion.
+        lowest: The lowest criterion, that of averaged weights included (see `Interval.lowest`): the loss of
+            the weights that are kept as the best ones.
         train_first: Training loss of the first updates.
         train_last: Training loss of the last accepted interval.
         train_best: The lowest such.
@@ -72,6 +86,7 @@ class Track:
     first: Value = np.nan
     last: Value = np.nan
     best: Value = np.nan
+    lowest: Value = np.nan
     train_first: Value = np.nan
     train_last: Value = np.nan
     train_best: Value = np.nan
@@ -81,7 +96,7 @@ class Track:
     @classmethod
     def begin(cls, val_loss: Value) -> Track:
         """The track before any training; NaN where the job has no validation."""
-        return cls(first=val_loss, last=val_loss, best=val_loss)
+        return cls(first=val_loss, last=val_loss, best=val_loss, lowest=val_loss)
 
     def accept(self, interval: Interval) -> Track:
         """The track after an interval whose outcome was kept."""
@@ -93,6 +108,7 @@ class Track:
             first=first,
             last=criterion,
             best=np.fmin(_first(self.best, first), criterion),
+            lowest=np.fmin(_first(self.lowest, first), interval.lowest),
             train_first=_first(self.train_first, interval.train_early),
             train_last=late,
             train_best=np.fmin(self.train_best, late),
@@ -148,7 +164,7 @@ class Record:
         used: Budget spent at the interval's end, in the budget's unit.
         train_loss: Training loss over the interval's second half.
         val_loss: Validation loss at its end; NaN without validation, inf where it was not finite.
-        best: The lowest criterion so far.
+        best: The lowest criterion so far, of averaged weights too where they are kept.
         reward: In nats.
         verdict: "good", "diverged" or "collapsed".
         values: The hyperparameters the interval was trained with.

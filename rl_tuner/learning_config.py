@@ -26,7 +26,14 @@ from rl_tuner.space import STANDARD, search_space
 
 MOST_ENVS = 4096
 """More jobs side by side only use memory."""
-FORMERLY: dict[str, Any] = {"num_envs": 1, "group_size": 1, "memory": 1, "workers": 1, "without": []}
+FORMERLY: dict[str, Any] = {
+    "num_envs": 1,
+    "group_size": 1,
+    "memory": 1,
+    "workers": 1,
+    "without": [],
+    "averaging": False,
+}
 """What settings were, in JSON, that the ``config.json`` of an earlier version does not hold."""
 
 
@@ -45,6 +52,8 @@ class LearningConfig:
         decisions: Decisions an episode.
         intervals: "geometric" or "uniform".
         rails: Whether the rails are on.
+        averaging: Whether averages of the weights count, too (see `rl_tuner.averaging`); None for the agent's
+            own default.
         seed: Of the agent and of the jobs drawn.
         eval_jobs: Jobs of the evaluation, >= 2.
         num_envs: Jobs that train side by side, <= `MOST_ENVS`; 0 for the agent's own number.
@@ -69,6 +78,7 @@ class LearningConfig:
     decisions: int = 20
     intervals: str = "geometric"
     rails: bool = True
+    averaging: bool | None = None
     seed: int = 0
     eval_jobs: int = 10
     num_envs: int = 0
@@ -85,6 +95,8 @@ class LearningConfig:
                 f"{self.agent} learns {' or '.join(kind.actions)} actions, not {self.actions} ones"
             )
         object.__setattr__(self, "reward", self.reward or kind.reward)
+        if self.averaging is None:
+            object.__setattr__(self, "averaging", kind.averaging)
         object.__setattr__(self, "steps", self.steps or kind.steps)
         object.__setattr__(self, "num_envs", self.num_envs or kind.num_envs)
         object.__setattr__(self, "group_size", self.group_size or gcd(kind.group_size, self.num_envs))
@@ -124,9 +136,9 @@ class LearningConfig:
         """The command line that runs this."""
         lists = {"hyperparameters": ",".join(self.hyperparameters), "without": ",".join(self.without)}
         given = to_dict(self) | lists
-        rails = "--rails" if given.pop("rails") else "--no-rails"
+        switches = [f"--{'' if given.pop(name) else 'no-'}{name}" for name in ("rails", "averaging")]
         options = [f"--{name.replace('_', '-')} {value}" for name, value in given.items() if value != ""]
-        return " ".join(["rl-tuner train", *options, rails])
+        return " ".join(["rl-tuner train", *options, *switches])
 
     def make_env(self, split: str) -> TuningEnv | VectorTuningEnv | ParallelTuningEnv:
         """The environment on a split of the suite: with one job at a time, or with `num_envs`.
@@ -142,6 +154,7 @@ class LearningConfig:
             "decisions": self.decisions,
             "intervals": self.intervals,
             "rails": self.rails,
+            "averaging": self.averaging,
         }
         if self.num_envs == 1:
             return TuningEnv(**options)

@@ -29,6 +29,7 @@ TRIALS = 16
 """Trials of a search that is named without a number."""
 _LIKE_A_NAME = re.compile(r"[\w-]+(?P<trials>[@/]\d+)?")
 _STARTED = re.compile(r"(?P<name>.+)@(?P<factor>[^@]*)x")
+_AVERAGED = re.compile(r"(?P<name>.+)(?P<suffix>\+(?P<no>no-)?averaging)")
 _SEARCH = re.compile(r"(?P<sampler>[a-z-]+)(?:(?P<kind>[@/])(?P<trials>[^@/]*))?")
 
 
@@ -78,6 +79,25 @@ def started_method(name: str) -> StartedMethod | None:
     return StartedMethod(method.policy, factor, method.identity)
 
 
+def averaged_method(name: str, static: StaticSetting | None) -> PolicyMethod | None:
+    """The method of a name such as "constant+averaging" or "default+no-averaging"; None if it is none.
+
+    Raises:
+        PolicyError: See `make_method`.
+        ConfigError: See `make_method`; or it is a search's name.
+    """
+    found = _AVERAGED.fullmatch(name)
+    if found is None or Path(name).is_file():
+        return None
+    method = make_method(found["name"], static)
+    if not isinstance(method, PolicyMethod):
+        raise ConfigError(
+            f"{name!r}: averages of weights are kept in single runs, not in those of a search, "
+            f"{found['name']!r}"
+        )
+    return method.with_averaging(not found["no"])
+
+
 def make_method(name: str, static: StaticSetting | None = None) -> Method:
     """The method of a name: a search, an optimizer, "static", a schedule, or a policy's name or file.
 
@@ -90,6 +110,9 @@ def make_method(name: str, static: StaticSetting | None = None) -> Method:
         ConfigError: The name is unknown, or that of a search but not well formed; or "static" is not known
             here.
     """
+    averaged = averaged_method(name, static)
+    if averaged is not None:
+        return averaged
     search = search_method(name)
     if search is not None:
         return search
@@ -157,4 +180,6 @@ def _label(method: Method) -> str:
     if not isinstance(method, PolicyMethod):
         return method.identity
     label = re.sub(r"[^\w.+-]+", "-", method.policy.name).strip(".-") or "policy"
-    return f"{label}@{method.lr_factor:g}x" if isinstance(method, StartedMethod) else label
+    averaged = _AVERAGED.fullmatch(method.identity)
+    started = f"@{method.lr_factor:g}x" if isinstance(method, StartedMethod) else ""
+    return label + started + (averaged["suffix"] if averaged else "")

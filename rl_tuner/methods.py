@@ -7,11 +7,13 @@ as many of them as it has trials (``random@16``), unless its trials share one (`
 
 from __future__ import annotations
 
+import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Self
 
 from rl_tuner.config import require_range
 from rl_tuner.envs.families import SANE_LR
@@ -90,6 +92,14 @@ class PolicyMethod(Method):
         """What it trains, given an experiment's job."""
         return spec
 
+    def with_averaging(self, averaging: bool) -> Self:
+        """The same with averages of the weights, or without, whatever the policy wants."""
+        other = copy.copy(self)
+        other.policy = copy.deepcopy(self.policy)
+        other.policy.config = replace(self.policy.config, averaging=averaging)
+        other.identity = f"{self.identity}+{'' if averaging else 'no-'}averaging"
+        return other
+
     def run(self, name: str, experiment: Experiment) -> Row:
         """See `Method.run`; by the plain loop, as `rl_tuner.chunks` does it to floating-point tolerance."""
         began = time.process_time()
@@ -110,11 +120,12 @@ class OptimizerMethod(PolicyMethod):
 
     def __init__(self, optimizer: str) -> None:
         require_tuning_free(optimizer)
+        self.optimizer = optimizer
         super().__init__(Constant(), optimizer)
 
     def job(self, spec: JobSpec) -> Source:
         """The job with the optimizer."""
-        return tuning_free(self.identity, spec)
+        return tuning_free(self.optimizer, spec)
 
 
 class StaticMethod(PolicyMethod):

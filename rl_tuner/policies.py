@@ -105,7 +105,8 @@ class MLPPolicy(LearnedPolicy):
             raise PolicyError(f"memory must be a whole number of observations >= 1, got {memory!r}")
         outputs = int(self.actions.counts.sum()) if kind == "discrete" else len(space)
         _check_layers(layers, memory * len(self.feature_names), outputs)
-        self.layers = tuple(layers)
+        # Copies, all aligned alike in memory: networks of the same weights then act alike to the last bit.
+        self.layers = tuple((weight.clone(), bias.clone()) for weight, bias in layers)
         self.activation = activation
         self.memory = memory
         self._frames = FrameStack(memory, len(self.feature_names))
@@ -122,13 +123,9 @@ class MLPPolicy(LearnedPolicy):
         if stacked.shape[-1] != inputs:
             raise PolicyError(f"the network reads {inputs} numbers, got an input of shape {stacked.shape}")
 
-        act = torch.tanh if self.activation == "tanh" else torch.relu
         with torch.no_grad():
             x = torch.from_numpy(np.asarray(stacked, dtype=np.float32))
-            for weight, bias in self.layers[:-1]:
-                x = act(torch.nn.functional.linear(x, weight, bias))
-            weight, bias = self.layers[-1]
-            out: NDArray[np.float32] = torch.nn.functional.linear(x, weight, bias).numpy()
+            out: NDArray[np.float32] = run_layers(self.layers, x, self.activation).numpy()
         return out
 
     def act(self, observation: NDArray[np.float32]) -> NDArray[Any]:
@@ -224,6 +221,26 @@ class QTablePolicy(LearnedPolicy):
                 for binning, table, order in zip(self.binnings, self.tables, self.orders, strict=True)
             ]
         )
+
+
+def run_layers(
+    layers: Sequence[tuple[torch.Tensor, torch.Tensor]], inputs: torch.Tensor, activation: str = "tanh"
+) -> torch.Tensor:
+    """A feed-forward network's outputs, shape (…, outputs), for inputs of shape (…, inputs).
+
+    Args:
+        layers: See `MLPPolicy`.
+        inputs: Float32.
+        activation: See `MLPPolicy`.
+    """
+    import torch
+
+    act = torch.tanh if activation == "tanh" else torch.relu
+    x = inputs
+    for number, (weight, bias) in enumerate(layers, 1):
+        x = torch.nn.functional.linear(x, weight, bias)
+        x = act(x) if number < len(layers) else x
+    return x
 
 
 def smallest_first(choices: Sequence[float]) -> NDArray[np.int64]:

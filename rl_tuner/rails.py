@@ -37,7 +37,8 @@ class Rails:
             die (all units off) without its loss exploding.
         lr_cut: The restored run goes on at this factor of the lower learning rate: the one of the last good
             state or the one that failed. (It is left alone where it is not among the tuned ones.)
-        rescues: So many restorations a job; the next failure ends it as crashed.
+        rescues: So many restorations a job; the next failure ends it as crashed. With the default, no run
+            of 20 decisions ends so.
     """
 
     multiple: float = 1.5
@@ -45,7 +46,7 @@ class Rails:
     stuck: float = 0.9
     alive: float = 0.5
     lr_cut: float = 0.3
-    rescues: int = 8
+    rescues: int = 20
 
     def __post_init__(self) -> None:
         require_range("rails.multiple", self.multiple, 1)

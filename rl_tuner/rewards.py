@@ -22,12 +22,12 @@ def log_improvement(before: Track, after: Track, last: Value) -> Value:
 
 def best_improvement(before: Track, after: Track, last: Value) -> Value:
     """The fall of the best loss so far; the return is ``log(V_0 / min V)``, in [0, 10] nats."""
-    return _level(before.best, after) - _level(after.best, after)
+    return _level(before.lowest, after) - _level(after.lowest, after)
 
 
 def final_improvement(before: Track, after: Track, last: Value) -> Value:
     """Zero until the last interval (of each phase), then ``log(V_0 / min V)``, in [0, 10] nats."""
-    level = _level(after.best, after)
+    level = _level(after.lowest, after)
     return pick(last, -level, 0.0 * level)
 
 

@@ -104,7 +104,7 @@ class _Batch:
         self._numbers, self._on_decision = list(runs), on_decision
         self._policies = [copy.deepcopy(run.policy) for run in runs.values()]
         self._seeds = [run.seed for run in runs.values()]
-        self._side = Slots(setup, 1, BatchedEngine(num))
+        self._side = Slots(setup, 1, BatchedEngine(num, averaging=setup.config.averaging))
         self._side.rngs.seed(self._seeds, np.ones(num, np.bool_))
         for job, slots in _by_job(runs.values()):
             self._side.start(np.isin(np.arange(num), slots), job)
@@ -147,7 +147,7 @@ class _Batch:
             policy=self._policies[slot].name,
             return_=float(courses.return_[slot]),
             start_val_loss=self._start_losses[slot],
-            val_loss=float(courses.track.best[slot]),
+            val_loss=float(courses.track.lowest[slot]),
             test=engine.evaluate(slot, "test") if has_test else {},
             samples=int(courses.used[slot]),
             val_samples=int(self._side.val_samples[slot]),

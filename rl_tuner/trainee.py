@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rl_tuner.averaging import WeightAverage
 from rl_tuner.errors import ConfigError, JobError
 from rl_tuner.sampling import TunedBatchSampler
 from rl_tuner.usual_lr import usual_lr
@@ -28,11 +29,13 @@ class Kept:
         tensors: The model's parameters and buffers, then parameters that only the optimizer holds.
         state: The optimizer's state, one mapping per parameter; None if the optimizer was not kept.
         groups: The optimizer's group entries besides the parameters.
+        average: That of the weights (see `rl_tuner.averaging.WeightAverage`); None if none was kept.
     """
 
     tensors: list[torch.Tensor]
     state: list[dict[str, Any] | None]
     groups: list[dict[str, Any]]
+    average: tuple[int, list[torch.Tensor]] | None = None
 
 
 class Trainee:
@@ -49,6 +52,10 @@ class Trainee:
         sampler: Whose batch size is tuned.
         others: Values of further hyperparameters by name, which the training loop itself reads there:
             penalties, gradient clipping and the like. They are written in place.
+        averaging: Whether an average of the weights is kept; whoever trains updates it.
+
+    Attributes:
+        average: The average of the weights so far; None where none is kept.
 
     Raises:
         ConfigError: `optimizer` is no optimizer.
@@ -60,6 +67,7 @@ class Trainee:
         model: nn.Module | None = None,
         sampler: TunedBatchSampler | None = None,
         others: MutableMapping[str, float] | None = None,
+        averaging: bool = False,
     ) -> None:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise ConfigError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
@@ -72,6 +80,7 @@ class Trainee:
         # The group whose learning rate is "the" one: the first that has any.
         self._lead = next((i for i, g in enumerate(self._start_groups) if g["lr"] > 0), 0)
         self._start_rates = [_rate(layer) for layer in self._dropouts]
+        self.average = WeightAverage(self._tensors()) if averaging else None
 
     def read(self) -> dict[str, float]:
         """The present value of each hyperparameter that is there."""
@@ -157,11 +166,22 @@ class Trainee:
                 layer.dropout = rate  # type: ignore[assignment]
 
     def keep(self) -> Kept:
-        """A copy of parameters, buffers and optimizer state."""
+        """A copy of parameters, buffers, optimizer state, and the average of the weights."""
         state = self.optimizer.state
         kept = [_copies(state[p]) if p in state else None for p in self._parameters()]
         groups = [_copies(group) for group in self.optimizer.param_groups]
-        return Kept([t.detach().clone() for t in self._tensors()], kept, groups)
+        average = None if self.average is None else self.average.get_state()
+        return Kept([t.detach().clone() for t in self._tensors()], kept, groups, average)
+
+    def keep_average(self) -> Kept:
+        """A copy of the average of the weights, for `restore_weights`.
+
+        Raises:
+            JobError: None is kept.
+        """
+        if self.average is None:
+            raise JobError("no average of the weights is kept")
+        return Kept(self.average.get_state()[1], [], [])
 
     @torch.no_grad()
     def restore(self, kept: Kept) -> None:
@@ -188,6 +208,8 @@ class Trainee:
                     group[key].copy_(value)  # in place: a captured or compiled step reads this very tensor
                 else:
                     group[key] = _copy(value)
+        if self.average is not None and kept.average is not None:
+            self.average.set_state(kept.average)
 
     @torch.no_grad()
     def restore_weights(self, kept: Kept) -> None:

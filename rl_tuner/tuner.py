@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from rl_tuner.config import choose, require_range
 from rl_tuner.course import Course
 from rl_tuner.errors import ConfigError
-from rl_tuner.history import Record
+from rl_tuner.history import Interval, Record
 from rl_tuner.meter import Meter
 from rl_tuner.optimizer_modes import OptimizerModes
 from rl_tuner.policy import Policy
@@ -58,11 +59,14 @@ class Tuner:
             file's path.
         model: Needed to tune dropout, and for buffers to be kept and restored.
         validate: Returns the validation loss of the model as it is, lower is better, >= 0; None tunes for
-            the training loss. Called once at the start and once at each decision.
+            the training loss. Called once at the start, and at each decision once, or twice with `averaging`.
         batch_sampler: Your loader's sampler, if the batch size may be tuned. With `total_samples` it ends
             by itself when the budget is spent.
         hyperparameters: Names that may be tuned; None for all that the policy moves and the job has.
         rails: True, False or your own `rl_tuner.rails.Rails`; None for what the policy was trained with.
+        averaging: Whether an average of the weights is kept, which `validate` judges as well: the best
+            weights may be averaged ones (see `rl_tuner.averaging`). None for what the policy was trained
+            with. Without `validate` there is none.
         seed: Of the policy's own randomness, if it has any.
         log_dir: A folder for TensorBoard events; None writes none.
 
@@ -87,6 +91,7 @@ class Tuner:
         total_samples: int | None = None,
         hyperparameters: Sequence[str] | None = None,
         rails: bool | Rails | None = None,
+        averaging: bool | None = None,
         seed: int = 0,
         log_dir: str | Path | None = None,
     ) -> None:
@@ -102,7 +107,9 @@ class Tuner:
         self._sampler = batch_sampler
         if batch_sampler is not None and self._in_samples:
             batch_sampler.stop_after(budget)
-        self._trainee = Trainee(optimizer, model, batch_sampler)
+        averaging = self.policy.config.averaging if averaging is None else averaging
+        averaging = averaging and validate is not None
+        self._trainee = Trainee(optimizer, model, batch_sampler, averaging=averaging)
         self._validate_loss, self._model = validate, model
         self._meter, self._modes = Meter(optimizer), OptimizerModes(optimizer)
         self._course = self._make_course(budget, rails)
@@ -160,6 +167,8 @@ class Tuner:
         else:
             require_range("samples", samples, 1)
         self._meter.record(loss, samples)
+        if self._trainee.average is not None:
+            self._trainee.average.update()
         self._last_samples = samples
         self._drawn = 0 if self._sampler is None else self._sampler.drawn
         self.used += samples if self._in_samples else 1
@@ -177,8 +186,9 @@ class Tuner:
         self._modes.eval()
         if self._meter.updates and not self._course.finished and self._validate_loss is not None:
             self._meter.clear()
-            if self._validate() < self._course.track.best:
-                return
+            latest = Interval(val_loss=self._validate(), averaged_loss=self._validate_average())
+            if latest.lowest < self._course.track.lowest:
+                best = self._trainee.keep_average() if latest.averaged else None
         if best is not None:
             self._trainee.restore_weights(best)
 
@@ -249,7 +259,7 @@ class Tuner:
         """
         self._modes.eval()
         if self._validate_loss is None:
-            return float("nan")
+            return nan
         modes = [] if self._model is None else [(m, m.training) for m in self._model.modules()]
         given = self._validate_loss()
         self._modes.eval()  # also if `validate` switched to it and back
@@ -261,8 +271,15 @@ class Tuner:
             module.training = training
         return loss if np.isfinite(loss) else float("inf")
 
+    def _validate_average(self) -> float:
+        """`_validate` for the average of the weights; NaN if none is kept."""
+        if self._trainee.average is None:
+            return nan
+        with self._trainee.average.in_place():
+            return self._validate()
+
     def _decide(self) -> None:
-        interval = self._meter.read(self._validate())
+        interval = self._meter.read(self._validate(), self._validate_average())
         if interval.criterion < 0 and not self._warned:
             self._warned = True
             warnings.warn(

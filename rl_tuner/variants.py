@@ -58,6 +58,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "lambda-1": {"options": {"gae_lambda_end": 1.0}},
         "es": {"agent": "es"},
         "rails-off": {"rails": False},
+        "averaging-on": {"averaging": True},
+        "averaging-off": {"averaging": False},
         "group-8": {"group_size": 8},
         "group-16": {"group_size": 16},
         "group-32": {"group_size": 32},

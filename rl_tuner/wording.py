@@ -16,6 +16,7 @@ _RATIOS = {
     "train_vs_best": ("training loss", "its best value"),
     "train_vs_first": ("training loss", "its first value"),
     "val_over_train": ("validation loss", "the training loss"),
+    "averaged_over_val": ("loss of the averaged weights", "the validation loss"),
     "train_trend": ("training loss late in the interval", "that early in it"),
     "grad_vs_last": ("gradient norm", "its last value"),
     "grad_vs_first": ("gradient norm", "its first value"),

@@ -120,16 +120,23 @@ class Twins:
         jobs: A job a slot.
         rtol: How far the two may be apart.
         seeds: By slot.
+        averaging: Whether averages of the weights are kept.
     """
 
-    def __init__(self, jobs: Sequence[TrainingJob], rtol: float, seeds: Sequence[int] | None = None) -> None:
-        self.batched = BatchedEngine(len(jobs))
+    def __init__(
+        self,
+        jobs: Sequence[TrainingJob],
+        rtol: float,
+        seeds: Sequence[int] | None = None,
+        averaging: bool = False,
+    ) -> None:
+        self.batched = BatchedEngine(len(jobs), averaging=averaging)
         self.references = []
         self.rtol = rtol
         for slot, job in enumerate(jobs):
             streams = Streams(slot if seeds is None else seeds[slot])
             self.batched.start(slot, job, streams)
-            self.references.append(ReferenceEngine(job, streams))
+            self.references.append(ReferenceEngine(job, streams, averaging))
 
     @property
     def running(self) -> NDArray[np.int64]:
@@ -154,7 +161,15 @@ class Twins:
     def _compare(self, slot: int, found: Interval, expected: Interval) -> None:
         for name in ("samples", "updates", "grad_alive", "finite"):
             assert getattr(found, name)[slot] == getattr(expected, name), (slot, name)
-        for name in ("train_early", "train_late", "train_noise", "val_loss", "grad_norm", "update_ratio"):
+        for name in (
+            "train_early",
+            "train_late",
+            "train_noise",
+            "val_loss",
+            "averaged_loss",
+            "grad_norm",
+            "update_ratio",
+        ):
             # The meter's norms are single precision, whatever the model's.
             rtol = max(self.rtol, 1e-6) if name in ("grad_norm", "update_ratio") else self.rtol
             np.testing.assert_allclose(

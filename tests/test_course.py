@@ -449,7 +449,7 @@ def test_a_phase_begins_with_the_observation_of_a_fresh_start_at_its_progress_an
     expected = dict(zip(names, fresh.observation(), strict=True))
     assert shown.pop("progress") == 0.25
     assert expected.pop("progress") == 0
-    assert (shown.pop("rescues"), expected.pop("rescues")) == (1 / 8, 0)
+    assert (shown.pop("rescues"), expected.pop("rescues")) == (np.float32(1 / 20), 0)
     assert shown == expected
 
 

@@ -45,7 +45,7 @@ def observe(**changes: Any) -> dict[str, float]:
 
 
 def test_names_are_unique_and_those_documented_in_order() -> None:
-    assert len(set(FEATURES.names)) == len(FEATURES.names) == len(FEATURES) == 21 + 5 * 5
+    assert len(set(FEATURES.names)) == len(FEATURES.names) == len(FEATURES) == 22 + 5 * 5
     assert FEATURES.names[: len(JOB_FEATURES)] == JOB_FEATURES
     assert FEATURES.names[len(JOB_FEATURES) : len(JOB_FEATURES) + 5] == (
         "lr_vs_start",
@@ -89,7 +89,7 @@ def test_an_unknown_group_is_refused_and_so_is_nothing_left() -> None:
 
 
 def test_observations_lie_in_the_gym_space() -> None:
-    assert FEATURES.gym_space == spaces.Box(-CLIP, CLIP, (46,), np.float32)
+    assert FEATURES.gym_space == spaces.Box(-CLIP, CLIP, (47,), np.float32)
     observation = FEATURES.observe(
         track=Track.begin(1.0), interval=Interval(val_loss=math.inf, finite=False), progress=1.0,
         next_interval=1e-9, anchor=ANCHOR, offset=ANCHOR.high, fraction=np.ones(5), rescued=True,
@@ -110,6 +110,7 @@ def test_an_observation_computed_by_hand() -> None:
         first=8.0,
         last=2.0,
         best=1.0,
+        lowest=0.5,
         train_first=6.0,
         train_last=3.0,
         train_best=1.5,
@@ -118,7 +119,7 @@ def test_an_observation_computed_by_hand() -> None:
     )
     interval = Interval(
         samples=100, updates=10, train_early=4.0, train_late=3.0, train_noise=0.25, val_loss=4.0,
-        grad_norm=1.0, grad_alive=0.75, update_ratio=1e-2,
+        averaged_loss=3.0, grad_norm=1.0, grad_alive=0.75, update_ratio=1e-2,
     )  # fmt: skip
     offset = SPACE.reaches * np.array([0.5, -0.25, 0.0, 0.0, 1.0])
     seen = observe(
@@ -138,6 +139,7 @@ def test_an_observation_computed_by_hand() -> None:
             "train_vs_best": log(2),
             "train_vs_first": -log(2),
             "val_over_train": log(4 / 3),
+            "averaged_over_val": log(3 / 4),
             "train_trend": log(3 / 4),
             "train_noise": 0.25,
             "update_to_weight": 1.0,

@@ -30,14 +30,16 @@ def test_a_track_with_validation_computed_by_hand() -> None:
     track = Track.begin(4.0)
     track = track.accept(Interval(train_early=3.0, train_late=2.5, val_loss=2.0, grad_norm=0.5))
     assert fields(track) == {
-        "first": 4.0, "last": 2.0, "best": 2.0, "train_first": 3.0, "train_last": 2.5, "train_best": 2.5,
-        "grad_first": 0.5, "grad_last": 0.5,
+        "first": 4.0, "last": 2.0, "best": 2.0, "lowest": 2.0,
+        "train_first": 3.0, "train_last": 2.5, "train_best": 2.5, "grad_first": 0.5, "grad_last": 0.5,
     }  # fmt: skip
     track = track.accept(Interval(train_early=2.4, train_late=2.6, val_loss=2.2, grad_norm=0.4))
     assert fields(track) == {
-        "first": 4.0, "last": 2.2, "best": 2.0, "train_first": 3.0, "train_last": 2.6, "train_best": 2.5,
-        "grad_first": 0.5, "grad_last": 0.4,
+        "first": 4.0, "last": 2.2, "best": 2.0, "lowest": 2.0,
+        "train_first": 3.0, "train_last": 2.6, "train_best": 2.5, "grad_first": 0.5, "grad_last": 0.4,
     }  # fmt: skip
+    track = track.accept(Interval(train_late=2.6, val_loss=2.1, averaged_loss=1.5))
+    assert (track.last, track.best, track.lowest) == (2.1, 2.0, 1.5)
 
 
 def test_without_validation_the_first_training_losses_are_the_first_value() -> None:

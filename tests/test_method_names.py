@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -131,3 +132,37 @@ def test_a_file_started_at_another_learning_rate_has_its_policys_name_and_no_con
 def test_more_trials_than_anybody_means_are_refused_at_once() -> None:
     with pytest.raises(ConfigError, match=r"trials must be >= 1 and <= 100000, got 99999999"):
         make_method("random@99999999")
+
+
+@pytest.mark.parametrize("name", ["constant", "default@0.1x", "prodigy", "static", "lr-only"])
+def test_any_single_run_can_be_told_to_count_averages_of_weights_or_not(name: str) -> None:
+    plain = make_method(name, SETTING)
+    with_them, without = (
+        make_method(f"{name}{suffix}", SETTING) for suffix in ("+averaging", "+no-averaging")
+    )
+    assert isinstance(plain, PolicyMethod)
+    wanted = plain.policy.config.averaging
+    for method, averaging in ((with_them, True), (without, False)):
+        assert type(method) is type(plain)
+        assert isinstance(method, PolicyMethod)
+        assert method.policy.config.averaging is averaging
+        assert method.policy.name == plain.policy.name
+    assert plain.policy.config.averaging is wanted
+    assert list(load_methods([f"{name}+averaging", name], name, SETTING)) == [f"{name}+averaging", name]
+
+
+def test_a_file_with_averaging_is_told_apart_from_the_file(tmp_path: Path) -> None:
+    save_policy(network(), tmp_path / "p.safetensors")
+    file = str(tmp_path / "p.safetensors")
+    assert list(load_methods([f"{file}+averaging", file]))[1:] == ["sample+averaging", "sample"]
+
+
+def test_searches_do_not_average() -> None:
+    with pytest.raises(ConfigError, match="in single runs, not in those of a search, 'random@4'"):
+        make_method("random@4+averaging")
+
+
+@pytest.mark.parametrize("name", ["constnt+averaging", "constant+averagin"])
+def test_a_misspelt_name_with_averaging_is_refused(name: str) -> None:
+    with pytest.raises((ConfigError, PolicyError)):
+        make_method(name)

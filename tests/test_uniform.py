@@ -49,10 +49,10 @@ def make_job(i: int, dropout: float = 0.0, optimizer: str | None = None, **start
 
 
 def run(
-    jobs: Sequence[TrainingJob], uniform: Uniform | None, parts: int = 4
+    jobs: Sequence[TrainingJob], uniform: Uniform | None, parts: int = 4, averaging: bool = False
 ) -> tuple[BatchedEngine, list[Interval]]:
     """Trains all jobs to their ends, in intervals of unequal length."""
-    engine = BatchedEngine(len(jobs), uniform=uniform)
+    engine = BatchedEngine(len(jobs), uniform=uniform, averaging=averaging)
     for slot, job in enumerate(jobs):
         engine.start(slot, job, Streams(slot))
     budgets = np.array([job.budget for job in jobs])
@@ -78,11 +78,12 @@ def assert_alike(
             torch.testing.assert_close(p, q, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize("averaging", [False, True], ids=["", "averaging"])
 @pytest.mark.parametrize(("m", "capacity"), [(2, 32), (16, 4), (16, 32), (64, 3)])
-def test_uniform_programs_give_the_numbers_of_rounds(m: int, capacity: int) -> None:
+def test_uniform_programs_give_the_numbers_of_rounds(m: int, capacity: int, averaging: bool) -> None:
     jobs = [make_job(i) for i in range(14)]
     uniform = replace(EAGER, micro_batch=m, capacity=capacity)
-    assert_alike(run(jobs, uniform), run(jobs, None), 1e-9)
+    assert_alike(run(jobs, uniform, averaging=averaging), run(jobs, None, averaging=averaging), 1e-9)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -212,7 +213,7 @@ def test_a_machine_without_a_compiler_is_found_out(tmp_path: Path) -> None:
 def test_compiled_programs_give_the_numbers_of_rounds() -> None:
     jobs = [make_job(i, dropout=0.3, optimizer="adam", **REGULARIZED[i + 2]) for i in range(4)]
     uniform = replace(EAGER, unrolled=2, compile=True)
-    assert_alike(run(jobs, uniform), run(jobs, None), 1e-9)
+    assert_alike(run(jobs, uniform, averaging=True), run(jobs, None, averaging=True), 1e-9)
 
 
 def _sequences(seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -125,8 +125,10 @@ def mixed_suite(monkeypatch: pytest.MonkeyPatch) -> str:
         {"actions": "anchored", "reward": "final_improvement", "intervals": "uniform"},
         {"actions": "anchored", "rails": False, "early_stopping": 3},
         {"actions": "continuous", "rails": Rails(rescues=0)},
+        {"actions": "continuous", "averaging": True},
+        {"actions": "anchored", "rails": False, "averaging": True, "early_stopping": 2},
     ],
-    ids=["discrete", "continuous", "anchored", "without rails", "no rescues"],
+    ids=["discrete", "continuous", "anchored", "without rails", "no rescues", "averaging", "averaging alone"],
 )
 def test_each_slot_is_a_single_environment_of_its_own(mode: AutoresetMode, options: dict[str, Any]) -> None:
     options = {"job": precise_job(), "decisions": 5, "hyperparameters": TUNED, **options}

@@ -53,6 +53,13 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     decisions: Annotated[int, typer.Option(help="Decisions a job.")] = 20,
     intervals: Annotated[str, typer.Option(help="geometric or uniform.")] = "geometric",
     rails: Annotated[bool, typer.Option(help="Restore the last good state after a divergence.")] = True,
+    averaging: Annotated[
+        bool | None,
+        typer.Option(
+            help="Count averages of the weights, too: the best model may be one.",
+            show_default="averaging for grpo, else no-averaging",
+        ),
+    ] = None,
     num_envs: Annotated[
         int,
         typer.Option(
@@ -120,6 +127,7 @@ def train(  # noqa: PLR0913 (each one an option of the command)
         "decisions": decisions,
         "intervals": intervals,
         "rails": rails,
+        "averaging": averaging,
         "seed": seed,
         "eval_jobs": eval_jobs,
         "num_envs": num_envs,
