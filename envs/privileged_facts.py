@@ -1,7 +1,8 @@
 """What a critic may know of a job and a policy may not: facts that the observation keeps out.
 
-Observations are scale-free, so that a policy means the same on another model, optimizer or budget. How much
-return a job has to give depends on just these things; a critic that is thrown away after learning may know.
+Observations are scale-free, so that a policy means the same on another model, optimizer or budget; how long a
+training is to be they tell within bounds only. How much return a job has to give depends on just these
+things; a critic that is thrown away after learning may know.
 """
 
 from __future__ import annotations

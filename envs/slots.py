@@ -18,6 +18,7 @@ from rl_tuner.envs.slot_rngs import SlotRngs
 from rl_tuner.envs.tuning_setup import Setup, Source
 from rl_tuner.envs.vector_info import gather_info
 from rl_tuner.errors import ConfigError, JobError, RlTunerError
+from rl_tuner.history import Extent
 from rl_tuner.seeding import Streams
 from rl_tuner.space import Anchor
 
@@ -70,7 +71,8 @@ class Slots:
         seats = [self._begin(slot, *self._setup.draw(self.rngs[slot], job)) for slot in slots.tolist()]
         budgets = [self._phase(i).budgets(seat.budget) for i, seat in zip(slots.tolist(), seats, strict=True)]
         losses = self.engine.validate(slots)
-        self.courses.begin(slots, budgets, [self._anchor(seat) for seat in seats], losses[slots])
+        anchors, extents = [self._anchor(seat) for seat in seats], [_extent(seat) for seat in seats]
+        self.courses.begin(slots, budgets, anchors, losses[slots], extents)
         self.ready = True
 
     def train(self, actions: NDArray[Any], mask: Bools) -> Outcomes:
@@ -186,7 +188,8 @@ class Slots:
             slots = np.flatnonzero(over)
             anchors = [self._anchor(seat) for seat in begun]
             losses = self.engine.validate(slots)[slots]
-            self.courses.begin_phases(slots, [seat.budget for seat in begun], anchors, losses)
+            extents = [_extent(seat) for seat in begun]
+            self.courses.begin_phases(slots, [seat.budget for seat in begun], anchors, losses, extents)
 
     def _seat(self, slot: int, phase: EpisodePhase) -> Seat:
         """Puts a phase's job into a slot."""
@@ -206,6 +209,11 @@ class Slots:
         start = {name: value for name, value in seat.start.items() if name not in seat.job.fixed}
         limits = {"batch_size": float(seat.sampler.size)}
         return self._setup.space.anchor(start, limits, {"lr": seat.usual_lr})
+
+
+def _extent(seat: Seat) -> Extent:
+    """How long the training that begins in a seat is to be."""
+    return Extent.of(seat.budget, seat.sampler.batch_size, seat.sampler.size)
 
 
 @contextmanager

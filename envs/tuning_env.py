@@ -15,7 +15,7 @@ from rl_tuner.envs.engine import ReferenceEngine
 from rl_tuner.envs.jobs import TrainingJob
 from rl_tuner.envs.phases import EpisodePhase
 from rl_tuner.envs.tuning_setup import Setup, Source, options_for, require_same
-from rl_tuner.history import Record
+from rl_tuner.history import Extent, Record
 from rl_tuner.policy import Policy
 from rl_tuner.rails import Rails
 from rl_tuner.seeding import Streams
@@ -252,12 +252,13 @@ class TuningEnv(gym.Env[Observation, Action]):
         self._phase, self._engine = phase, ReferenceEngine(phase.job, phase.streams, self.config.averaging)
         return self._engine
 
-    def _begin(self, begin: Callable[[Trainee, Values, float, Values, Values], None]) -> None:
+    def _begin(self, begin: Callable[[Trainee, Values, float, Values, Values, Extent], None]) -> None:
         """Begins the course, or its next phase, on the present engine."""
         engine = self.engine
         start = {k: v for k, v in engine.trainee.read().items() if k not in engine.job.fixed}
         trainee = engine.trainee
-        begin(trainee, start, engine.validate(), trainee.limits(), {"lr": trainee.usual_lr()})
+        extent = Extent.of(engine.budget, engine.sampler.batch_size, engine.sampler.size)
+        begin(trainee, start, engine.validate(), trainee.limits(), {"lr": trainee.usual_lr()}, extent)
 
     def _go_on(self, outcome: Outcome) -> None:
         """Goes on to the next phase, or after a crash to the last one, whose model is the job's."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_tuner.errors import PolicyError
-from rl_tuner.features import HYPERPARAMETER_FEATURES
+from rl_tuner.features import CLOCK, HYPERPARAMETER_FEATURES
 from rl_tuner.habits import Habits, WrappedPolicy, habits
 from rl_tuner.policies import LearnedPolicy, MLPPolicy, QTablePolicy
 from rl_tuner.policy import Policy
@@ -28,7 +28,6 @@ from rl_tuner.seeding import Streams
 
 CONTROLS = ("untrained", "blind", "replay")
 """Their names, put behind a policy's."""
-CLOCK = ("progress", "next_interval")
 KNOBS = tuple(name for name in HYPERPARAMETER_FEATURES if name != "vs_best")
 """What a blind policy still sees of its hyperparameters: all but where the loss was best."""
 HIDDEN_GAIN, OUTPUT_GAIN = float(np.sqrt(2)), 0.01

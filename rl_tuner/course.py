@@ -21,7 +21,7 @@ from rl_tuner.actions import ActionMap
 from rl_tuner.config import require_range
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet
-from rl_tuner.history import Interval, Record, Track
+from rl_tuner.history import Extent, Interval, Record, Track
 from rl_tuner.intervals import boundaries, phase_boundaries
 from rl_tuner.rails import Rails, Verdict, make_rails, not_finite
 from rl_tuner.rewards import crash_reward, reward_function
@@ -131,7 +131,7 @@ class Course(Generic[K]):
         self.phase = 0
         self.used = 0
         self.decision = 0
-        self.rescues = 0
+        self.rescues = self._failures = 0
         self.crashed = self.finished = False
         self.return_ = 0.0
         self.track = Track()
@@ -156,6 +156,7 @@ class Course(Generic[K]):
         val_loss: float,
         limits: Mapping[str, float] | None = None,
         usual: Mapping[str, float] | None = None,
+        extent: Extent | None = None,
     ) -> None:
         """Starts the course at the job's own hyperparameters.
 
@@ -165,9 +166,10 @@ class Course(Generic[K]):
             val_loss: Validation loss before training; NaN if the job has no validation.
             limits: Upper bounds of this job (see `SearchSpace.anchor`).
             usual: Values that are usual for the job's optimizer (likewise).
+            extent: How long the training is to be; None where that is not known.
         """
         self.anchor = self.space.anchor(start, limits, usual)
-        self.track = self._before = Track.begin(val_loss)
+        self.track = self._before = Track.begin(val_loss, extent)
         self.interval = Interval(val_loss=val_loss)
         self._best_used = self.used
         self.good = self.best = trainee.keep()
@@ -179,6 +181,7 @@ class Course(Generic[K]):
         val_loss: float,
         limits: Mapping[str, float] | None = None,
         usual: Mapping[str, float] | None = None,
+        extent: Extent | None = None,
     ) -> None:
         """Starts the next phase, at its own hyperparameters, when `settle` said that one is over.
 
@@ -191,12 +194,13 @@ class Course(Generic[K]):
             val_loss: See `begin`.
             limits: See `begin`.
             usual: See `begin`.
+            extent: See `begin`; of the phase.
         """
         self.phase += 1
-        self._rescued, self._cuts, self._since_best = False, 1.0, 0
+        self._rescued, self._cuts, self._since_best, self._failures = False, 1.0, 0, 0
         self._fraction = np.zeros(len(self.space))
         self.offset = self._good_offset = self._best_offset = np.zeros(len(self.space))
-        self.begin(trainee, start, val_loss, limits, usual)
+        self.begin(trainee, start, val_loss, limits, usual, extent)
 
     @property
     def phase_start(self) -> int:
@@ -273,7 +277,7 @@ class Course(Generic[K]):
             offset=self.offset,
             fraction=self._fraction,
             rescued=self._rescued,
-            rescues=self.rescues / max(self.rails.rescues, 1) if self.rails is not None else 0.0,
+            rescues=0.0 if self.rails is None else self.rails.share(self.rescues),
             since_best=(self.used - self._best_used) / self.budget,
             best_offset=self._best_offset,
         )
@@ -292,7 +296,7 @@ class Course(Generic[K]):
         return Verdict.DIVERGED if not_finite(interval) else Verdict.GOOD
 
     def _accept(self, trainee: Restorable[K], interval: Interval) -> bool:
-        self.track = self._before.accept(interval)
+        self.track, self._failures = self._before.accept(interval), 0
         previous = self._before.lowest
         improved = bool(np.isnan(previous) or interval.lowest < previous)
         if self.rails is not None or improved:
@@ -305,9 +309,10 @@ class Course(Generic[K]):
 
     def _reject(self, trainee: Restorable[K]) -> None:
         """Restores the last good state (without rails there is none to go on from: the job crashed)."""
-        if self.rails is None or self.rescues >= self.rails.rescues:
+        if self.rails is None or self._failures >= self.rails.rescues:
             self.crashed = True
         else:
+            self._failures += 1
             self.rescues += 1
             self._rescued = True
             self._cuts *= self.rails.lr_cut
@@ -327,8 +332,8 @@ class Course(Generic[K]):
 
     _STATE = (
         "phase", "used", "decision", "rescues", "crashed", "finished", "return_", "track", "_before",
-        "interval", "_rescued", "_since_best", "_cuts", "_fraction", "offset", "_good_offset", "_best_offset",
-        "_best_used", "anchor", "records", "good", "best",
+        "interval", "_rescued", "_failures", "_since_best", "_cuts", "_fraction", "offset", "_good_offset",
+        "_best_offset", "_best_used", "anchor", "records", "good", "best",
     )  # fmt: skip
 
     def get_state(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rl_tuner.config import require_range
 from rl_tuner.course import CourseConfig
 from rl_tuner.course_log import CourseLog
 from rl_tuner.errors import ConfigError
-from rl_tuner.history import Interval, Record, Track
+from rl_tuner.history import Extent, Interval, Record, Track
 from rl_tuner.intervals import phase_boundaries
 from rl_tuner.space import Anchor, Array, SearchSpace
 
@@ -42,6 +42,7 @@ class CourseTable:
         used: How much of the budget is spent, int.
         decision: Decisions settled so far, int.
         rescues: How often the rails stepped in, int.
+        failures: How often in a row up to now, in the present phase, int.
         since_best: Decisions since the last new best, int.
         crashed: Whether the job ended by a failure past the rails.
         finished: Whether the job is over.
@@ -69,7 +70,8 @@ class CourseTable:
         self.ends = np.ones((num, config.decisions), np.int64)
         self.phases, self.phase_end = np.ones((2, num), np.int64)
         self.phase, self.phase_start = np.zeros((2, num), np.int64)
-        self.used, self.decision, self.rescues, self.since_best = np.zeros((4, num), np.int64)
+        self.used, self.decision, self.rescues, self.failures = np.zeros((4, num), np.int64)
+        self.since_best = np.zeros(num, np.int64)
         self.crashed, self.rescued = np.zeros((2, num), np.bool_)
         self.finished = np.ones(num, np.bool_)
         self.return_, self.cuts = np.zeros(num), np.ones(num)
@@ -86,6 +88,7 @@ class CourseTable:
         budgets: Sequence[int | Sequence[int]] | Ints,
         anchors: Sequence[Anchor],
         val_losses: Sequence[float] | Array,
+        extents: Sequence[Extent] | None = None,
     ) -> None:
         """Starts new courses in some slots, at the jobs' own hyperparameters.
 
@@ -95,17 +98,21 @@ class CourseTable:
                 of them may use.
             anchors: The jobs' start values and limits, from `SearchSpace.anchor`.
             val_losses: Validation losses before training; NaN where a job has no validation.
+            extents: How long the trainings are to be; None where that is not known.
 
         Raises:
             ConfigError: A budget cannot hold the decisions, or a job has more phases than decisions.
         """
-        for slot, budget, anchor, val_loss in zip(slots, budgets, anchors, val_losses, strict=True):
+        known: Sequence[Extent | None] = extents or [None] * len(slots)
+        for slot, budget, anchor, val_loss, extent in zip(
+            slots, budgets, anchors, val_losses, known, strict=True
+        ):
             parts = [int(part) for part in (budget if isinstance(budget, Sequence) else [budget])]
             self.ends[slot] = phase_boundaries(parts, self.config.decisions, self.config.intervals)
             self.budget[slot], self.phases[slot], self.phase_end[slot] = sum(parts), len(parts), parts[0]
             for name in self._ZEROED:
                 getattr(self, name)[slot] = 0
-            self._begin_training(slot, anchor, val_loss)
+            self._begin_training(slot, anchor, val_loss, extent)
 
     def begin_phases(
         self,
@@ -113,6 +120,7 @@ class CourseTable:
         budgets: Sequence[int] | Ints,
         anchors: Sequence[Anchor],
         val_losses: Sequence[float] | Array,
+        extents: Sequence[Extent] | None = None,
     ) -> None:
         """Starts the next phases in some slots; see `rl_tuner.course.Course.begin_phase`.
 
@@ -121,21 +129,25 @@ class CourseTable:
             budgets: What each phase may use: the number that `begin` was given for it.
             anchors: See `begin`.
             val_losses: See `begin`.
+            extents: See `begin`; of the phases.
         """
-        for slot, budget, anchor, val_loss in zip(slots, budgets, anchors, val_losses, strict=True):
+        known: Sequence[Extent | None] = extents or [None] * len(slots)
+        for slot, budget, anchor, val_loss, extent in zip(
+            slots, budgets, anchors, val_losses, known, strict=True
+        ):
             self.phase[slot] += 1
             self.phase_start[slot] = self.phase_end[slot]
             self.phase_end[slot] += budget
             for name in self._OF_PHASE:
                 getattr(self, name)[slot] = 0
-            self._begin_training(slot, anchor, val_loss)
+            self._begin_training(slot, anchor, val_loss, extent)
 
-    def _begin_training(self, slot: int, anchor: Anchor, val_loss: float) -> None:
+    def _begin_training(self, slot: int, anchor: Anchor, val_loss: float, extent: Extent | None) -> None:
         self.cuts[slot] = 1.0
         self.best_used[slot] = self.used[slot]
         put(self.anchor, slot, anchor)
-        put(self.track, slot, Track.begin(val_loss))
-        put(self.before, slot, Track.begin(val_loss))
+        put(self.track, slot, Track.begin(val_loss, extent))
+        put(self.before, slot, Track.begin(val_loss, extent))
         put(self.interval, slot, Interval(val_loss=val_loss))
 
     def copy(self, source: int, target: int) -> None:
@@ -156,7 +168,7 @@ class CourseTable:
         """The log of the course that finished last in the slot; empty before one did."""
         return self._log.final_records(slot)
 
-    _OF_PHASE = ("since_best", "rescued", "fraction", "offset", "good_offset", "best_offset")
+    _OF_PHASE = ("since_best", "failures", "rescued", "fraction", "offset", "good_offset", "best_offset")
     _ZEROED = (
         *_OF_PHASE, "used", "decision", "rescues", "crashed", "finished", "return_", "phase", "phase_start",
     )  # fmt: skip

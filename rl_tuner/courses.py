@@ -186,7 +186,7 @@ class Courses(CourseTable):
             offset=self.offset,
             fraction=self.fraction,
             rescued=self.rescued,
-            rescues=self.rescues / max(self.rails.rescues, 1) if self.rails is not None else 0.0,
+            rescues=0.0 if self.rails is None else self.rails.share(self.rescues),
             since_best=(self.used - self.best_used) / self.budget,
             best_offset=self.best_offset,
         )
@@ -211,6 +211,7 @@ class Courses(CourseTable):
         previous = self.before.lowest
         update(self.track, self.before.accept(self.interval), accepted)
         np.copyto(self.good_offset, self.offset, where=accepted[:, None])
+        self.failures[accepted] = 0
         improved: Bools = accepted & (np.isnan(previous) | (self.interval.lowest < previous))
         np.copyto(self.best_offset, self.offset, where=improved[:, None])
         np.copyto(self.best_used, self.used, where=improved)
@@ -222,10 +223,11 @@ class Courses(CourseTable):
         if rails is None or not failed.any():
             self.crashed |= failed
             return
-        rescued = failed & (self.rescues < rails.rescues)
+        rescued = failed & (self.failures < rails.rescues)
         self.crashed |= failed & ~rescued
         self.rescued |= rescued
         self.rescues += rescued
+        self.failures += rescued
         self.cuts[rescued] *= rails.lr_cut
         offset = self.good_offset.copy()
         if self._lr is not None:

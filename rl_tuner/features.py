@@ -24,9 +24,16 @@ if TYPE_CHECKING:
 CLIP = 10.0
 """Every feature lies in [-CLIP, CLIP]."""
 
+USUAL_UPDATES, USUAL_EPOCHS = 100, 10
+"""What a training holds that is neither short nor long among those that policies learn on."""
+MOST_DECADES = 1.0
+"""A training that is longer or shorter by more looks like one that is by so much: none like it was seen."""
+
 JOB_FEATURES = (
     "progress",  # share of the budget spent, in [0, 1]
     "next_interval",  # log10 of the next interval's share of the budget, plus 1
+    "updates",  # log10(updates that the budget holds / 100), in [-1, 1]; 0 where that is not known
+    "epochs",  # log10(passes over the training samples that it holds / 10), likewise
     "val_vs_last",  # log ratio of validation loss to its value at the decision before …
     "val_vs_best",  # … to the best before this interval …
     "val_vs_first",  # … and to the value before training
@@ -44,7 +51,7 @@ JOB_FEATURES = (
     "no_validation",  # 1 where the job has none: val_*, since_best and vs_best are then of the training loss
     "nonfinite",  # 1 if a loss or parameter was not finite in the interval
     "rescued",  # 1 if the rails restored the last good state after it
-    "rescues",  # share of the rails' rescues that are used up, in [0, 1]; 0 without rails
+    "rescues",  # how often they did, over as often as they would in a row, in [0, 1]; 0 without rails
     "since_best",  # share of the budget spent since the best validation loss, in [0, 1]
     "lr_vs_usual",  # log10(learning rate / what is usual for the optimizer); 0 where that is not known
 )
@@ -55,9 +62,11 @@ HYPERPARAMETER_FEATURES = (
     "last_action",  # the last action, as a fraction of the step, in [-1, 1]
     "vs_best",  # offset from where it stood when the loss was best, over the reach, in [-2, 2]
 )
+CLOCK = ("progress", "next_interval", "updates", "epochs")
+"""What a schedule could know."""
 FEATURE_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "clock": ("progress", "next_interval"),
+        "clock": CLOCK,
         "validation": (
             "val_vs_last",
             "val_vs_best",
@@ -153,7 +162,7 @@ class FeatureSet:
             offset: Offsets now, shape (…, D).
             fraction: The last action as fractions of the step, shape (…, D); zeros before the first.
             rescued: Whether the rails stepped in after the interval.
-            rescues: Share of the rescues that are used up, in [0, 1].
+            rescues: See `rl_tuner.rails.Rails.share`.
             since_best: Share of the budget spent since the best criterion, in [0, 1].
             best_offset: Offsets in the interval that ended with the best criterion, shape (…, D); zeros
                 before the first one.
@@ -210,6 +219,8 @@ class FeatureSet:
             return (
                 progress,
                 np.log10(next_interval) + 1,
+                _decades(track.updates, USUAL_UPDATES),
+                _decades(track.epochs, USUAL_EPOCHS),
                 *ratios,
                 interval.train_noise,
                 np.log10(interval.update_ratio) + 3,
@@ -220,3 +231,8 @@ class FeatureSet:
                 np.logical_not(interval.finite),
                 rescued,
             )
+
+
+def _decades(value: Value, usual: float) -> Value:
+    """log10(value / usual), in [-MOST_DECADES, MOST_DECADES]; NaN where it is not known."""
+    return np.clip(np.log10(value / usual), -MOST_DECADES, MOST_DECADES)

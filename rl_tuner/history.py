@@ -67,8 +67,32 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """How long a training is to be, as far as that is known before it begins; NaN where it is not.
+
+    Attributes:
+        updates: Optimizer steps that the budget holds, at the start's batch size.
+        epochs: Passes over the training samples that it holds.
+    """
+
+    updates: Value = np.nan
+    epochs: Value = np.nan
+
+    @classmethod
+    def of(cls, budget: float, batch_size: float, samples: float) -> Extent:
+        """That of a budget in samples.
+
+        Args:
+            budget: Samples to be trained on, repeated ones counted again.
+            batch_size: Samples an update.
+            samples: Training samples that there are.
+        """
+        return cls(budget / batch_size, budget / samples)
+
+
+@dataclass(frozen=True, slots=True)
 class Track:
-    """First, last and best values of an episode so far, at accepted intervals only.
+    """First, last and best values of an episode so far, at accepted intervals only; and its extent.
 
     Attributes:
         first: The criterion before any training (see `Interval.criterion`).
@@ -81,6 +105,8 @@ class Track:
         train_best: The lowest such.
         grad_first: Gradient norm of the first measured update.
         grad_last: Gradient norm at the end of the last accepted interval.
+        updates: See `Extent`.
+        epochs: See `Extent`.
     """
 
     first: Value = np.nan
@@ -92,11 +118,20 @@ class Track:
     train_best: Value = np.nan
     grad_first: Value = np.nan
     grad_last: Value = np.nan
+    updates: Value = np.nan
+    epochs: Value = np.nan
 
     @classmethod
-    def begin(cls, val_loss: Value) -> Track:
-        """The track before any training; NaN where the job has no validation."""
-        return cls(first=val_loss, last=val_loss, best=val_loss, lowest=val_loss)
+    def begin(cls, val_loss: Value, extent: Extent | None = None) -> Track:
+        """The track before any training.
+
+        Args:
+            val_loss: NaN where the job has no validation.
+            extent: How long it will be; None where that is not known.
+        """
+        known = Extent() if extent is None else extent
+        losses = dict.fromkeys(("first", "last", "best", "lowest"), val_loss)
+        return cls(**losses, updates=known.updates, epochs=known.epochs)
 
     def accept(self, interval: Interval) -> Track:
         """The track after an interval whose outcome was kept."""

@@ -37,8 +37,8 @@ class Rails:
             die (all units off) without its loss exploding.
         lr_cut: The restored run goes on at this factor of the lower learning rate: the one of the last good
             state or the one that failed. (It is left alone where it is not among the tuned ones.)
-        rescues: So many restorations a job; the next failure ends it as crashed. With the default, no run
-            of 20 decisions ends so.
+        rescues: So many restorations in a row; the next failure ends the job as crashed. A job that goes on
+            well in between is no lost one, however often it overfits.
     """
 
     multiple: float = 1.5
@@ -46,7 +46,7 @@ class Rails:
     stuck: float = 0.9
     alive: float = 0.5
     lr_cut: float = 0.3
-    rescues: int = 20
+    rescues: int = 8
 
     def __post_init__(self) -> None:
         require_range("rails.multiple", self.multiple, 1)
@@ -55,6 +55,10 @@ class Rails:
         require_range("rails.alive", self.alive, 0, 1)
         require_range("rails.lr_cut", self.lr_cut, 0, 1, above=True)
         require_range("rails.rescues", self.rescues, 0)
+
+    def share(self, rescues: Value) -> Value:
+        """A number of rescues, in a row or not, over as many as may be in a row; at most 1."""
+        return np.minimum(rescues / max(self.rescues, 1), 1.0)
 
     def judge(self, interval: Interval, track: Track) -> Value:
         """The `Verdict` on an interval, as an int or an int array of shape (N,).

@@ -15,7 +15,7 @@ import numpy as np
 from rl_tuner.config import choose, require_range
 from rl_tuner.course import Course
 from rl_tuner.errors import ConfigError
-from rl_tuner.history import Interval, Record
+from rl_tuner.history import Extent, Interval, Record
 from rl_tuner.meter import Meter
 from rl_tuner.optimizer_modes import OptimizerModes
 from rl_tuner.policy import Policy
@@ -67,6 +67,8 @@ class Tuner:
         averaging: Whether an average of the weights is kept, which `validate` judges as well: the best
             weights may be averaged ones (see `rl_tuner.averaging`). None for what the policy was trained
             with. Without `validate` there is none.
+        epochs: How many passes over your training samples the budget is, > 0, which tells a policy whether
+            to expect overfitting; None where that is not known, or a `batch_sampler` knows.
         seed: Of the policy's own randomness, if it has any.
         log_dir: A folder for TensorBoard events; None writes none.
 
@@ -92,6 +94,7 @@ class Tuner:
         hyperparameters: Sequence[str] | None = None,
         rails: bool | Rails | None = None,
         averaging: bool | None = None,
+        epochs: float | None = None,
         seed: int = 0,
         log_dir: str | Path | None = None,
     ) -> None:
@@ -120,7 +123,8 @@ class Tuner:
         self.used = 0
         start = self._start_values(hyperparameters)
         usual = {"lr": self._trainee.usual_lr()}
-        self._course.begin(self._trainee, start, self._validate(), self._trainee.limits(), usual)
+        extent = self._extent(budget, epochs)
+        self._course.begin(self._trainee, start, self._validate(), self._trainee.limits(), usual, extent)
         self.policy.reset(seed)
         self._act()
         self._modes.train()
@@ -237,6 +241,17 @@ class Tuner:
             rails=config.rails if rails is None else rails,
         )
         return Course(self.policy.space, self.policy.actions, config, budget)
+
+    def _extent(self, budget: int, epochs: float | None) -> Extent:
+        """How long the training is to be, as far as it is known."""
+        if epochs is not None:
+            require_range("epochs", epochs, 0, above=True)
+        given = nan if epochs is None else epochs
+        if self._sampler is None:
+            return Extent(nan if self._in_samples else budget, given)
+        samples = budget if self._in_samples else budget * self._sampler.batch_size
+        known = Extent.of(samples, self._sampler.batch_size, self._sampler.size)
+        return known if epochs is None else replace(known, epochs=epochs)
 
     def _start_values(self, hyperparameters: Sequence[str] | None) -> dict[str, float]:
         names = self.policy.space.names

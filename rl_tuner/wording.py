@@ -23,7 +23,11 @@ _RATIOS = {
 }
 """Features that are logarithms of a ratio: (what, over what)."""
 
-_DECADES = {"lr_vs_usual": ("lr", "what is usual for the optimizer")}
+_DECADES = {
+    "lr_vs_usual": ("lr", "what is usual for the optimizer"),
+    "updates": ("updates in all", "100"),
+    "epochs": ("passes over the data in all", "10"),
+}
 """Features that are log10 of a ratio: (what, over what)."""
 
 _FLAGS = {
@@ -43,7 +47,7 @@ _PLAIN = {
     "progress": "progress",
     "train_noise": "training noise (std / mean)",
     "grad_alive": "share of tensors with a gradient",
-    "rescues": "share of the rescues used up",
+    "rescues": "rescues so far over those allowed in a row",
     "since_best": "share of the budget spent since the best loss",
 }
 
@@ -65,9 +69,9 @@ _SHARES = {
         "gradients in {} to {} of the tensors",
     ),
     "rescues": (
-        "less than {} of the rescues used up",
-        "at least {} of the rescues used up",
-        "{} to {} of the rescues used up",
+        "rescues so far less than {} of those allowed in a row",
+        "rescues so far at least {} of those allowed in a row",
+        "rescues so far {} to {} of those allowed in a row",
     ),
     "since_best": (
         "best loss less than {} of the budget ago",

@@ -41,9 +41,12 @@ def tables(seed: int = 0) -> QTablePolicy:
     rng = np.random.default_rng(seed)
     binnings = [
         Binning(
-            (0, 2, names.index("lr_in_bounds")), (np.array([0.3]), np.array([-0.1, 0.1]), np.array([0.0]))
+            (0, names.index("val_vs_last"), names.index("lr_in_bounds")),
+            (np.array([0.3]), np.array([-0.1, 0.1]), np.array([0.0])),
         ),
-        Binning((2, names.index("batch_size_in_bounds")), (np.array([0.0]), np.empty(0))),
+        Binning(
+            (names.index("val_vs_last"), names.index("batch_size_in_bounds")), (np.array([0.0]), np.empty(0))
+        ),
     ]
     values = [
         rng.normal(size=(b.rows, len(h.choices)))

@@ -449,7 +449,7 @@ def test_a_phase_begins_with_the_observation_of_a_fresh_start_at_its_progress_an
     expected = dict(zip(names, fresh.observation(), strict=True))
     assert shown.pop("progress") == 0.25
     assert expected.pop("progress") == 0
-    assert (shown.pop("rescues"), expected.pop("rescues")) == (np.float32(1 / 20), 0)
+    assert (shown.pop("rescues"), expected.pop("rescues")) == (1 / 8, 0)
     assert shown == expected
 
 
@@ -458,12 +458,33 @@ def test_rescues_are_counted_over_all_phases_and_a_crash_ends_the_job_below_ever
     decide(course, trainee, STILL, 50.0)
     decide(course, trainee, STILL, 0.5)
     trainee = begin_next(course, 4.0)
+    assert not decide(course, trainee, STILL, 50.0).crashed
+    assert course.rescues == 2
     outcome = decide(course, trainee, STILL, 50.0)
     assert (outcome.crashed, outcome.finished, outcome.phase_over) == (True, True, False)
+    assert course.rescues == 2
     assert course.return_ == pytest.approx(-2 * 3.0 - 1)
     early, trainee = start(budget=[80, 80], rails=False)
     assert decide(early, trainee, STILL, math.inf).finished
     assert early.return_ == pytest.approx(-7.0)
+
+
+def test_rails_give_up_after_failures_in_a_row_only() -> None:
+    course, trainee = start(decisions=8, rails=Rails(rescues=2))
+    for loss in (50.0, 50.0, 3.0, 50.0, 50.0, 2.0, 50.0):
+        assert not decide(course, trainee, STILL, loss).crashed
+    assert (course.rescues, feature(course, "rescues")) == (5, 1.0)
+    other, trainee = start(decisions=8, rails=Rails(rescues=2))
+    outcomes = [decide(other, trainee, STILL, loss).crashed for loss in (3.0, 50.0, 50.0, 50.0)]
+    assert outcomes == [False, False, False, True]
+
+
+def test_a_new_phase_has_all_its_rescues_before_it() -> None:
+    course, trainee = start(budget=[80, 80], decisions=6, rails=Rails(rescues=1))
+    for loss in (3.0, 2.0, 50.0):
+        decide(course, trainee, STILL, loss)
+    trainee = begin_next(course, 4.0)
+    assert not decide(course, trainee, STILL, 50.0).crashed
 
 
 def test_the_worst_finite_return_of_two_phases_is_better_than_a_crash() -> None:

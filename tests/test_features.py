@@ -45,7 +45,7 @@ def observe(**changes: Any) -> dict[str, float]:
 
 
 def test_names_are_unique_and_those_documented_in_order() -> None:
-    assert len(set(FEATURES.names)) == len(FEATURES.names) == len(FEATURES) == 22 + 5 * 5
+    assert len(set(FEATURES.names)) == len(FEATURES.names) == len(FEATURES) == 24 + 5 * 5
     assert FEATURES.names[: len(JOB_FEATURES)] == JOB_FEATURES
     assert FEATURES.names[len(JOB_FEATURES) : len(JOB_FEATURES) + 5] == (
         "lr_vs_start",
@@ -66,7 +66,7 @@ def test_what_is_left_without_groups_keeps_its_order() -> None:
     space = search_space(["lr", "dropout"])
     assert features_without(space, ()) == FeatureSet(space).names
     assert features_without(space, ("validation", "gradients", "values", "best")) == (
-        *("progress", "next_interval"),
+        *("progress", "next_interval", "updates", "epochs"),
         *("train_vs_last", "train_vs_best", "train_vs_first", "train_trend", "train_noise"),
         *("nonfinite", "rescued", "rescues"),
         *("lr_last_action", "dropout_last_action"),
@@ -89,7 +89,7 @@ def test_an_unknown_group_is_refused_and_so_is_nothing_left() -> None:
 
 
 def test_observations_lie_in_the_gym_space() -> None:
-    assert FEATURES.gym_space == spaces.Box(-CLIP, CLIP, (47,), np.float32)
+    assert FEATURES.gym_space == spaces.Box(-CLIP, CLIP, (49,), np.float32)
     observation = FEATURES.observe(
         track=Track.begin(1.0), interval=Interval(val_loss=math.inf, finite=False), progress=1.0,
         next_interval=1e-9, anchor=ANCHOR, offset=ANCHOR.high, fraction=np.ones(5), rescued=True,
@@ -116,6 +116,8 @@ def test_an_observation_computed_by_hand() -> None:
         train_best=1.5,
         grad_first=4.0,
         grad_last=2.0,
+        updates=100 / 10**0.5,
+        epochs=1000,
     )
     interval = Interval(
         samples=100, updates=10, train_early=4.0, train_late=3.0, train_noise=0.25, val_loss=4.0,
@@ -132,6 +134,8 @@ def test_an_observation_computed_by_hand() -> None:
         {
             "progress": 0.5,
             "next_interval": -1.0,
+            "updates": -0.5,
+            "epochs": 1.0,
             "val_vs_last": log(2),
             "val_vs_best": log(4),
             "val_vs_first": -log(2),
@@ -255,7 +259,8 @@ def test_every_feature_is_finite_and_clipped_whatever_was_measured(
 @given(situations(POSITIVE | st.just(math.nan)), st.floats(1e-6, 1e6))
 def test_a_factor_on_the_loss_changes_nothing(situation: tuple[Track, Interval], factor: float) -> None:
     track, interval = situation
-    scaled_track = Track(**{name: factor * getattr(track, name) for name in Track.__slots__})
+    of_losses = set(Track.__slots__) - {"updates", "epochs"}
+    scaled_track = dataclasses.replace(track, **{name: factor * getattr(track, name) for name in of_losses})
     scaled = dataclasses.replace(interval, **{name: factor * getattr(interval, name) for name in LOSSES})
     plain, other = observe(track=track, interval=interval), observe(track=scaled_track, interval=scaled)
     assert other == pytest.approx(plain, abs=1e-5)

@@ -551,3 +551,32 @@ def test_a_budget_is_a_whole_number(budget: Any) -> None:
     net = nn.Linear(2, 2)
     with pytest.raises(ConfigError, match="whole number >= 1"):
         Tuner(torch.optim.SGD(net.parameters(), lr=0.1), total_steps=budget, policy=still_policy())
+
+
+@pytest.mark.parametrize(
+    ("budget", "sampled", "epochs", "updates_seen", "epochs_seen"),
+    [
+        ({"total_steps": 1000}, False, None, 1.0, 0.0),
+        ({"total_steps": 30}, False, 100.0, np.log10(0.3), 1.0),
+        ({"total_steps": 30}, True, None, np.log10(0.3), np.log10(0.32)),
+        ({"total_samples": 6400}, True, None, np.log10(2), np.log10(6400 / 3000)),
+        ({"total_samples": 6400}, True, 3.0, np.log10(2), np.log10(0.3)),
+        ({"total_samples": 6400}, False, 50.0, 0.0, np.log10(5)),
+    ],
+)
+def test_a_policy_is_told_how_long_training_is_to_be_as_far_as_that_is_known(
+    budget: dict[str, int], sampled: bool, epochs: float | None, updates_seen: float, epochs_seen: float
+) -> None:
+    """The sampler's batch size is 32 of 300 samples; 100 updates and 10 epochs are seen as 0."""
+    loop = PlainLoop()
+    sampler = {"batch_sampler": loop.sampler} if sampled else {}
+    tuner = Tuner(loop.optimizer, policy=still_policy(), epochs=epochs, **budget, **sampler)
+    seen = dict(zip(FeatureSet(search_space()).names, tuner._course.observation(), strict=True))
+    assert (seen["updates"], seen["epochs"]) == pytest.approx((updates_seen, epochs_seen), abs=1e-6)
+
+
+@pytest.mark.parametrize("epochs", [0, -1.0, float("nan")])
+def test_epochs_that_are_no_passes_are_refused(epochs: float) -> None:
+    loop = PlainLoop()
+    with pytest.raises(ConfigError, match="epochs must be > 0"):
+        Tuner(loop.optimizer, 100, still_policy(), epochs=epochs)
