@@ -120,9 +120,9 @@ def test_every_method_begins_with_the_weights_of_the_experiments_seed(
         begun.append(args[2])
         begin(course, *args)
 
-    def note_many(courses: Courses, slots: Any, budgets: Any, anchors: Any, losses: Any) -> None:
-        begun.extend(losses.tolist())
-        begin_many(courses, slots, budgets, anchors, losses)
+    def note_many(courses: Courses, *args: Any) -> None:
+        begun.extend(args[3].tolist())
+        begin_many(courses, *args)
 
     expected = beginning(SPEC, 11).val_loss
     with monkeypatch.context() as patch:
