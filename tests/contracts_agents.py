@@ -25,13 +25,16 @@ from rl_tuner.policy_file import load_policy
 from rl_tuner.space import search_space
 
 LENGTH = 10
+NOISY = 31
+"""Features that are noise."""
 
 
 class TinyTuning(gym.Env[np.ndarray, np.ndarray]):
     """Has a tuning environment's spaces and attributes, but no training: quick, and its optimum is known.
 
-    The observation is noise, except for the first two features; the reward is high for raising the first
-    hyperparameter where feature 0 is positive, lowering it where it is negative, and leaving the second.
+    The first features are noise, the others 0: however many features an observation has, learning is as hard.
+    The reward is high for raising the first hyperparameter where feature 0 is positive, lowering it where it
+    is negative, and leaving the second.
     """
 
     def __init__(self, kind: str = "discrete") -> None:
@@ -43,8 +46,8 @@ class TinyTuning(gym.Env[np.ndarray, np.ndarray]):
         self.action_space = self.actions.gym_space
 
     def _observe(self) -> np.ndarray:
-        noise = self.np_random.uniform(-1, 1, self.observation_space.shape)
-        self._observation = noise.astype(np.float32)
+        self._observation = np.zeros(len(self.feature_names), np.float32)
+        self._observation[:NOISY] = self.np_random.uniform(-1, 1, NOISY)
         return self._observation
 
     def reset(
