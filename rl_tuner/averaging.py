@@ -37,9 +37,10 @@ class WeightAverage:
     """
 
     def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
-        self._live = [t.detach() for t in tensors]
+        # Themselves, not views: whoever replaces a parameter's data is followed.
+        self._live = list(tensors)
         self._updates = 0
-        self._take([t.clone() for t in self._live])
+        self._take(self._live)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -51,7 +52,7 @@ class WeightAverage:
     def in_place(self) -> Iterator[None]:
         """The live tensors hold the average inside of the block, and afterwards what they held before."""
         with torch.no_grad():
-            live = [t.clone() for t in self._live]
+            live = [t.detach().clone() for t in self._live]
             _copy(self._live, self.tensors())
         try:
             yield
@@ -65,15 +66,17 @@ class WeightAverage:
 
     def get_state(self) -> tuple[int, list[torch.Tensor]]:
         """The number of updates and the averages, copied; `set_state` continues from them."""
-        return self._updates, [t.clone() for t in self.tensors()]
+        return self._updates, [t.detach().clone() for t in self.tensors()]
 
     def set_state(self, state: tuple[int, Sequence[torch.Tensor]]) -> None:
         """Continues from what `get_state` gave."""
         self._updates = state[0]
-        self._take([t.clone() for t in state[1]])
+        self._take(state[1])
 
     def _take(self, means: Sequence[torch.Tensor]) -> None:
-        self._means = [m if m.is_floating_point() or m.is_complex() else None for m in means]
+        """Begins with a copy of these averages; None stands for a tensor that has none."""
+        averaged = [m.is_floating_point() or m.is_complex() for m in means]
+        self._means = [m.detach().clone() if has else None for m, has in zip(means, averaged, strict=True)]
         self._moving = [m for m in self._means if m is not None]
         self._sources = [t for t, m in zip(self._live, self._means, strict=True) if m is not None]
 

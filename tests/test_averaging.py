@@ -89,6 +89,17 @@ def test_inside_of_the_block_the_model_is_the_average_and_afterwards_itself_even
     assert live.tolist() == [2.0, 4.0]
 
 
+def test_data_that_are_replaced_are_followed() -> None:
+    live = nn.Parameter(torch.tensor([1.0]))
+    average = WeightAverage([live])
+    live.data = torch.tensor([5.0])
+    average.update()
+    assert average.tensors()[0].item() == 5
+    with average.in_place():
+        live.data.add_(1)
+    assert live.item() == 5
+
+
 def test_a_kept_state_holds_the_average_and_restoring_it_goes_on_alike() -> None:
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
