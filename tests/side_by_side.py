@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
-from rl_tuner.envs import TuningEnv, VectorTuningEnv
+from rl_tuner.envs import TrainingJob, TuningEnv, VectorTuningEnv
 from tests.contracts import random_action_batches
 
 
@@ -48,3 +50,15 @@ def assert_like_single_environments(
         assert_close(one[4], other[4], tolerance)
         episodes += one[2]
     return episodes
+
+
+def double(job: TrainingJob) -> TrainingJob:
+    """The job in double precision: what starts alike stays alike, even where a policy is reckless."""
+    splits = {name: tuple(map(_double, getattr(job, name))) for name in ("train", "validation", "test")}
+    build: Any = job.model
+    return replace(job, model=lambda: build().double(), **splits)
+
+
+def _double(values: Any) -> torch.Tensor:
+    values = torch.as_tensor(values)
+    return values.double() if values.is_floating_point() else values

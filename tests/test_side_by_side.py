@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from rl_tuner.course import CourseConfig
 from rl_tuner.envs import JobSpec, TrainingJob, TuningEnv, load_suite
@@ -22,6 +21,7 @@ from rl_tuner.side_by_side import Run, run_side_by_side
 from rl_tuner.space import Anchor, search_space
 from tests.learned_policies import network, tables
 from tests.phased import phased_job
+from tests.side_by_side import double
 
 SPEC = JobSpec("iris", "mlp-4", "momentum", 400, 0, 1e-2, 16, 0.0, 0.9, None)
 NUMBERS = ("return_", "start_val_loss", "val_loss")
@@ -66,18 +66,6 @@ def drawn(family: str, budget: int, split: str = "test", seed: int = 0) -> Train
     spec = load_suite("standard").only(family).family(split).sample(np.random.default_rng(seed))
     sane = {"lr": SANE_LR[spec.optimizer], "batch_size": 16, "dropout": None}
     return double(replace(spec, budget=budget, **sane).build())
-
-
-def double(job: TrainingJob) -> TrainingJob:
-    """The job in double precision: what starts alike stays alike, even where a policy is reckless."""
-    splits = {name: tuple(map(_double, getattr(job, name))) for name in ("train", "validation", "test")}
-    build: Any = job.model
-    return replace(job, model=lambda: build().double(), **splits)
-
-
-def _double(values: Any) -> torch.Tensor:
-    values = torch.as_tensor(values)
-    return values.double() if values.is_floating_point() else values
 
 
 def of_all_kinds() -> list[Policy]:
