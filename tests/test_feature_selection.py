@@ -62,12 +62,7 @@ class Cut(TinyTuning):
         self.observation_space = spaces.Box(whole.low[self._columns], whole.high[self._columns])
 
     def _observe(self) -> np.ndarray:
-        self._whole = self._whole_space_sample()
-        self._observation = self._whole[:1]
-        return self._whole[self._columns]
-
-    def _whole_space_sample(self) -> np.ndarray:
-        return self.np_random.uniform(-1, 1, len(NAMES)).astype(np.float32)
+        return super()._observe()[self._columns]
 
 
 def many(make: Callable[[], gym.Env[Any, Any]] = lambda: TinyTuning("continuous"), n: int = 4) -> Any:
