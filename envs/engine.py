@@ -37,7 +37,8 @@ class ReferenceEngine:
     Args:
         job: What to train.
         streams: Seeds of initial weights, batch order and dropout.
-        averaging: Whether an average of the weights is kept, and validated beside the weights.
+        averaging: Whether an average of the weights is kept, and validated beside the weights; without
+            validation there is none.
 
     Attributes:
         trainee: The live model, optimizer and sampler.
@@ -59,7 +60,7 @@ class ReferenceEngine:
         if job.loss_name == "bce" and isinstance(train, TensorPool):
             require_probabilities(float(train.targets.min()), float(train.targets.max()))
         self.sampler, self.budget = make_sampler(job, len(train), streams)
-        regularizers = job.regularizers
+        regularizers, averaging = job.regularizers, averaging and self._validation is not None
         self.trainee = Trainee(self.optimizer, self.model, self.sampler, regularizers, averaging)
         self.trainee.write(dict(job.start))
         self._regularizers = Regularizers(_parameters(self.optimizer), regularizers) if regularizers else None
@@ -109,7 +110,7 @@ class ReferenceEngine:
                 meter.record(loss.item() if on_cpu else loss, size)
         meter.after_step()
         self._modes.eval()
-        return meter.read(self.validate(), self._validate_average())
+        return meter.read(self.validate(), self.trainee.judge_average(self.validate))
 
     def _batches(self, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The batches until `end` samples are used, drawn and gathered a few at a time: that is quicker."""
@@ -129,13 +130,6 @@ class ReferenceEngine:
             loss = mean_loss(self._loss, outputs_of(self.model, self._validation))
         self.val_samples += len(self._validation)
         return loss if np.isfinite(loss) else float("inf")
-
-    def _validate_average(self) -> float:
-        """`validate` for the average of the weights; NaN if none is kept."""
-        if self.trainee.average is None:
-            return nan
-        with self.trainee.average.in_place():
-            return self.validate()
 
     def evaluate(self, split: str) -> dict[str, float]:
         """The present weights' loss and metrics on a split.

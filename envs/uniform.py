@@ -137,9 +137,6 @@ class UniformRun:
         if "dropout" in self._programs.uses:
             rows = self._all[here]
             keys = update_keys(self._rows.seeds[rows], self._rows.drawn[rows] + chunk.updates)
-        steps = self._steps[here].T + torch.from_numpy(chunk.updates + 1).to(self._steps)
-        ends = torch.from_numpy(chunk.ends).to(self._device)
-        shares = torch.where(ends, newest_share(steps), 0.0).to(self._theta).unsqueeze(-1)
         columns = (
             torch.from_numpy(chunk.counts).to(self._theta),
             torch.from_numpy(chunk.sizes).to(self._theta),
@@ -150,7 +147,15 @@ class UniformRun:
         )
         counts, sizes, starts, updated, found, offsets = (column.unsqueeze(-1) for column in columns)
         found_keys = torch.from_numpy(keys).to(self._device)
-        return [counts, sizes, starts, updated, found, found_keys, offsets, shares]
+        return [counts, sizes, starts, updated, found, found_keys, offsets, self._shares(chunk, here)]
+
+    def _shares(self, chunk: Chunk, here: slice) -> Tensor:
+        """How much the weights after each tick count in their average, (T, C, 1); unused without averages."""
+        if self._average is None:
+            return self._theta.new_zeros((len(chunk.ends), 1, 1))
+        steps = self._steps[here].T + torch.from_numpy(chunk.updates + 1).to(self._steps)
+        ends = torch.from_numpy(chunk.ends).to(self._device)
+        return torch.where(ends, newest_share(steps), 0.0).to(self._theta).unsqueeze(-1)
 
     def _note(self, chunk: Chunk, losses: Tensor) -> None:
         """Adds the ticks' losses up to those of the jobs' updates; each job's last one is in the last row."""

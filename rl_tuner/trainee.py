@@ -6,8 +6,9 @@ The reference engine and the `Tuner` both hold a `Trainee`, so a hyperparameter 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import torch
@@ -172,6 +173,17 @@ class Trainee:
         groups = [_copies(group) for group in self.optimizer.param_groups]
         average = None if self.average is None else self.average.get_state()
         return Kept([t.detach().clone() for t in self._tensors()], kept, groups, average)
+
+    def judge_average(self, validate: Callable[[], float]) -> float:
+        """What a validation says of the average of the weights; NaN if none is kept.
+
+        Args:
+            validate: Returns the loss of the model as it is.
+        """
+        if self.average is None:
+            return nan
+        with self.average.in_place():
+            return validate()
 
     def keep_average(self) -> Kept:
         """A copy of the average of the weights, for `restore_weights`.

@@ -190,7 +190,9 @@ class Tuner:
         self._modes.eval()
         if self._meter.updates and not self._course.finished and self._validate_loss is not None:
             self._meter.clear()
-            latest = Interval(val_loss=self._validate(), averaged_loss=self._validate_average())
+            latest = Interval(
+                val_loss=self._validate(), averaged_loss=self._trainee.judge_average(self._validate)
+            )
             if latest.lowest < self._course.track.lowest:
                 best = self._trainee.keep_average() if latest.averaged else None
         if best is not None:
@@ -286,15 +288,8 @@ class Tuner:
             module.training = training
         return loss if np.isfinite(loss) else float("inf")
 
-    def _validate_average(self) -> float:
-        """`_validate` for the average of the weights; NaN if none is kept."""
-        if self._trainee.average is None:
-            return nan
-        with self._trainee.average.in_place():
-            return self._validate()
-
     def _decide(self) -> None:
-        interval = self._meter.read(self._validate(), self._validate_average())
+        interval = self._meter.read(self._validate(), self._trainee.judge_average(self._validate))
         if interval.criterion < 0 and not self._warned:
             self._warned = True
             warnings.warn(

@@ -18,6 +18,7 @@ from rl_tuner.averaging import DECAY, WeightAverage, newest_share
 from rl_tuner.course import Course, CourseConfig
 from rl_tuner.envs import TuningEnv
 from rl_tuner.envs.batched_engine import BatchedEngine
+from rl_tuner.envs.engine import ReferenceEngine
 from rl_tuner.envs.rows import AVERAGE
 from rl_tuner.history import Interval
 from rl_tuner.rails import Verdict
@@ -138,8 +139,8 @@ def average_of(engine: BatchedEngine, slot: int) -> torch.Tensor:
     return seat.group.rows.tensors[AVERAGE][seat.row]
 
 
-@pytest.mark.parametrize("dropout", [False, True], ids=["batch sizes", "and pauses"])
-def test_both_engines_average_alike_whatever_trains(dropout: bool) -> None:
+@pytest.mark.parametrize("paused", [False, True], ids=["all train", "one pauses"])
+def test_both_engines_average_alike_whatever_trains(paused: bool) -> None:
     """All optimizers side by side, with unequal batch sizes, through a state that is put back."""
     jobs = [make_job(name, start={"batch_size": 7.0 + 9 * (i % 3)}) for i, name in enumerate(OPTIMIZERS)]
     twins = Twins(jobs, 1e-9, averaging=True)
@@ -147,7 +148,7 @@ def test_both_engines_average_alike_whatever_trains(dropout: bool) -> None:
     twins.advance([100 + 90 * (i % 4) for i in slots])
     twins.batched.keep(slots, slots[:0])
     kept = [r.trainee.keep() for r in twins.references]
-    twins.advance([700] * len(jobs), slots[1:] if dropout else None)
+    twins.advance([700] * len(jobs), slots[1:] if paused else None)
     twins.batched.restore(slots)
     for reference, state in zip(twins.references, kept, strict=True):
         reference.trainee.restore(state)
@@ -339,6 +340,12 @@ def test_a_tuner_goes_on_from_a_state_with_its_average() -> None:
         walk.judged.clear()
         walk.train(35)
     assert one.judged == other.judged
+
+
+def test_a_job_without_validation_keeps_no_average_that_nobody_judges() -> None:
+    engine = ReferenceEngine(make_job(validation=None), Streams(0), averaging=True)
+    assert engine.trainee.average is None
+    assert np.isnan(engine.advance(100).averaged_loss)
 
 
 def test_the_config_says_whether_averages_are_kept() -> None:
