@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rl_tuner.actions import ActionMap
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.jobs import TrainingJob
 from rl_tuner.envs.suites import load_suite

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rl_tuner.columns import arrays, put, repeat
 from rl_tuner.config import require_range
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.course_log import CourseLog
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Extent, Interval, Record, Track

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rl_tuner.actions import ActionMap
 from rl_tuner.columns import update
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.course_table import Bools, CourseTable, Ints
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet

@@ -14,7 +14,7 @@ from rl_tuner.actions import KINDS
 from rl_tuner.agent_kinds import AGENTS, AgentKind
 from rl_tuner.agents.agent import Agent
 from rl_tuner.config import choose, require_counts, require_range, to_dict
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs.parallel_env import ParallelTuningEnv
 from rl_tuner.envs.suites import load_suite
 from rl_tuner.envs.tuning_env import TuningEnv

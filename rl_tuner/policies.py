@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_tuner.binning import Binning
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import PolicyError
 from rl_tuner.frame_stack import FrameStack
 from rl_tuner.policy import Policy

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_tuner.actions import ActionMap
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import PolicyError
 from rl_tuner.features import FeatureSet
 from rl_tuner.space import SearchSpace

@@ -17,7 +17,7 @@ import numpy as np
 
 from rl_tuner.binning import Binning
 from rl_tuner.config import from_dict, to_dict
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import ConfigError, PolicyError
 from rl_tuner.files import plain, write_bytes
 from rl_tuner.policies import LearnedPolicy, MLPPolicy, QTablePolicy

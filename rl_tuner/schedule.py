@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_tuner.config import require_range
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import ConfigError
 from rl_tuner.policy import Policy
 from rl_tuner.space import search_space

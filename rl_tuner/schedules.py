@@ -61,8 +61,8 @@ class EarlyStopping(Schedule):
     """The start value until the validation loss no longer falls; the job then ends before its budget.
 
     Goodfellow, Bengio & Courville, 2016, "Deep Learning", algorithm 7.1. Who runs the job stops it (see
-    `rl_tuner.course.CourseConfig.patience`); where trials always run to their end, as in a search, this is
-    the constant schedule.
+    `rl_tuner.course_config.CourseConfig.patience`); where trials always run to their end, as in a search,
+    this is the constant schedule.
 
     Args:
         patience: Decisions, of a hundred, without a new best loss; 1 to 100.

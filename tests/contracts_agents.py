@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rl_tuner.actions import ActionMap
 from rl_tuner.agents.agent import Agent, EpisodeSummary
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import ConfigError, PolicyError
 from rl_tuner.features import FeatureSet
 from rl_tuner.policy_file import load_policy

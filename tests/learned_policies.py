@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from rl_tuner.binning import Binning
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.features import FeatureSet
 from rl_tuner.policies import LearnedPolicy, MLPPolicy, QTablePolicy
 from rl_tuner.rails import Rails

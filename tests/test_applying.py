@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from rl_tuner.applying import Applied, ApplyConfig, load_model, prepare, records_csv
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs.loaders import load_samples
 from rl_tuner.envs.models import mlp
 from rl_tuner.envs.tables import load_table

@@ -15,7 +15,8 @@ from torch import nn
 
 from rl_tuner import JobError, Tuner
 from rl_tuner.averaging import DECAY, WeightAverage, newest_share
-from rl_tuner.course import Course, CourseConfig
+from rl_tuner.course import Course
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs import TuningEnv
 from rl_tuner.envs.batched_engine import BatchedEngine
 from rl_tuner.envs.engine import ReferenceEngine

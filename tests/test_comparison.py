@@ -13,7 +13,7 @@ from scipy import stats
 from rl_tuner import chunks
 from rl_tuner.chunks import run_together
 from rl_tuner.comparison import Comparison, compare, draw_jobs, episode_seed
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs.suites import load_suite
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet

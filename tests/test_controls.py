@@ -12,7 +12,7 @@ import torch
 
 from rl_tuner import ConfigError
 from rl_tuner.controls import CONTROLS, BlindPolicy, ReplayPolicy, controls_of, untrained
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs import JobSpec
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.features import FeatureSet

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_tuner.actions import ActionMap
-from rl_tuner.course import Course, CourseConfig
+from rl_tuner.course import Course
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Interval
 from rl_tuner.rails import Rails, Verdict

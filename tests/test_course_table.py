@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_tuner.actions import ActionMap
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.courses import Courses
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Interval

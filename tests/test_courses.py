@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_tuner.actions import KINDS, ActionMap
-from rl_tuner.course import Course, CourseConfig
+from rl_tuner.course import Course
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.courses import Courses, Outcomes
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Interval

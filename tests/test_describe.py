@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rl_tuner.binning import Binning
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.describe import Visits, habits, rules, sensitivities, visit
 from rl_tuner.envs.suites import SUITES
 from rl_tuner.errors import PolicyError

@@ -18,7 +18,7 @@ from rl_tuner.agents.agent import Agent, TuningSpaces
 from rl_tuner.agents.feature_selection import FeatureSelection
 from rl_tuner.agents.ppo_envs import SelectedColumns
 from rl_tuner.agents.vec_adapter import VecAdapter
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs import TuningEnv
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FEATURE_GROUPS, features_without

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import PolicyError
 from rl_tuner.frame_stack import FrameStack
 from rl_tuner.policies import MLPPolicy

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from rl_tuner.binning import Binning
 from rl_tuner.cli import app
 from rl_tuner.commands.card_text import show_card
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs.suites import SUITES
 from rl_tuner.features import FeatureSet
 from rl_tuner.model_card import EVALUATION, TRAINING, model_card

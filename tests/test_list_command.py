@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from rl_tuner import policy_file
 from rl_tuner.agent_kinds import AGENTS
 from rl_tuner.cli import app
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs.suites import load_suite, suite_names
 from rl_tuner.envs.tuning_free import TUNING_FREE
 from rl_tuner.policies import QTablePolicy

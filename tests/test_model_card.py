@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rl_tuner.binning import Binning
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs.datasets import kind_of
 from rl_tuner.envs.suites import SUITES, load_suite
 from rl_tuner.model_card import is_estimate, model_card, training_jobs

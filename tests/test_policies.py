@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rl_tuner.binning import Binning
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import PolicyError
 from rl_tuner.features import FeatureSet
 from rl_tuner.policies import MLPPolicy, QTablePolicy, greedy, smallest_first

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Record

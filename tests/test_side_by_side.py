@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs import JobSpec, TrainingJob, TuningEnv, load_suite
 from rl_tuner.envs.families import SANE_LR
 from rl_tuner.envs.tuning_free import tuning_free

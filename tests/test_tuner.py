@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import rl_tuner
 from rl_tuner import ConfigError, JobError, PolicyError, TunedBatchSampler, Tuner
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs import TrainingJob, TuningEnv
 from rl_tuner.features import FeatureSet
 from rl_tuner.policies import MLPPolicy

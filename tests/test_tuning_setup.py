@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rl_tuner import ConfigError
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs import TrainingJob, TuningEnv, VectorTuningEnv, load_suite
 from rl_tuner.envs.datasets import load_split
 from rl_tuner.envs.tuning_setup import Setup, options_for, require_job, require_same

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.vector import VectorEnv
 
 from rl_tuner.actions import ActionMap
-from rl_tuner.course import CourseConfig
+from rl_tuner.course_config import CourseConfig
 from rl_tuner.courses import Courses
 from rl_tuner.envs.vector_info import gather_info, join_infos, with_final
 from rl_tuner.history import Interval
