@@ -179,7 +179,7 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
             actions: Shape (num_envs, D).
 
         Returns:
-            Observations (num_envs, F), rewards in nats, terminated, truncated (never), each of shape
+            Observations (num_envs, F), rewards, terminated, truncated (never), each of shape
             (num_envs,), and infos.
 
         Raises:

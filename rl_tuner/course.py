@@ -57,7 +57,7 @@ class Outcome:
     Attributes:
         interval: The measurements.
         verdict: The rails' judgement.
-        reward: In nats.
+        reward: In the reward's unit.
         improved: Whether the criterion, or that of the averaged weights, is a new best.
         crashed: Whether the job ended by a failure past the rails.
         finished: Whether the job is over: budget spent, crashed, or stopped early.

@@ -59,7 +59,7 @@ class CourseLog:
             used: Budget spent, shape (N,).
             interval: What the training showed, arrays of shape (N,).
             track: The track after it, arrays of shape (N,).
-            reward: In nats, shape (N,).
+            reward: Shape (N,).
             verdict: A `Verdict` as int, shape (N,).
             values: The hyperparameters trained with, shape (N, D); NaN where a job lacks one.
         """

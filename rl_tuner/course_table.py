@@ -47,7 +47,7 @@ class CourseTable:
         crashed: Whether the job ended by a failure past the rails.
         finished: Whether the job is over.
         rescued: Whether the rails stepped in after the last interval.
-        return_: The rewards so far, summed, in nats.
+        return_: The rewards so far, summed.
         cuts: The product of the rails' cuts of the learning rate.
         fraction: The last action as fractions of the step, shape (N, D).
         offset: Where the hyperparameters are, shape (N, D).

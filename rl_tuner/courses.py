@@ -31,7 +31,7 @@ class Outcomes:
 
     Attributes:
         verdict: The rails' judgement, a `Verdict` as int.
-        reward: In nats.
+        reward: In the reward's unit.
         improved: Whether the criterion, or that of the averaged weights, is a new best.
         best: Whether the present weights are the best ones so far.
         averaged: Whether the averaged ones are.

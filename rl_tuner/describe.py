@@ -70,7 +70,7 @@ class Rule:
         hyperparameter: What is changed.
         when: The row's bins, in words; none if it is always so.
         action: The choice, in words.
-        gap: Value of the choice minus the value of no change, in nats of return, >= 0.
+        gap: Value of the choice minus the value of no change, in the reward's unit, >= 0.
         share: Share of the visits that fall in the row, in (0, 1].
     """
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rl_tuner.learning import Learner
 from rl_tuner.policies import LearnedPolicy
+from rl_tuner.rewards import reward_unit
 from rl_tuner.runs import versions
 from rl_tuner.side_by_side import Run, run_side_by_side
 from rl_tuner.statistics import Estimate, mean_interval, paired_difference
@@ -23,7 +24,7 @@ def evaluate(
     seeds: Sequence[int],
     on_job: Callable[[], object] | None = None,
 ) -> list[float]:
-    """The policy's returns, in nats, on jobs of a split, one a seed; it acts greedily.
+    """The policy's returns on jobs of a split, one a seed; it acts greedily.
 
     Args:
         policy: What is judged.
@@ -42,7 +43,7 @@ class Judgement:
     """Trained against untrained on the validation split, the same jobs for both.
 
     Attributes:
-        trained: Returns of the trained policy, in nats, one a job.
+        trained: Returns of the trained policy, one a job.
         untrained: Those of the policy before training.
     """
 
@@ -93,7 +94,8 @@ def finish(learner: Learner, judgement: Judgement) -> dict[str, Any]:
     """
     config, agent = learner.config, learner.agent
     scores = {name: {"mean": e.mean, "low": e.low, "high": e.high} for name, e in judgement.estimates.items()}
-    validation = {"jobs": config.eval_jobs, "first_seed": EVALUATION_SEED, "unit": "nats", **scores}
+    unit = reward_unit(config.reward)
+    validation = {"jobs": config.eval_jobs, "first_seed": EVALUATION_SEED, "unit": unit, **scores}
     provenance = {
         "name": learner.run.path.name,
         "agent": config.agent,

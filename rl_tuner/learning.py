@@ -28,7 +28,7 @@ class Standing:
 
     Attributes:
         steps: Decisions learned from.
-        mean_return: Over the last `RECENT` episodes, in nats.
+        mean_return: Over the last `RECENT` episodes.
         crash_rate: Over the same.
     """
 

@@ -77,7 +77,7 @@ class Row:
         val_samples: Validation samples evaluated on top, what the decisions cost.
         crashed: Whether the job ended by a failure; of a search, whether all of its trials did.
         rescues: How often the rails restored a state.
-        return_: Sum of rewards, in nats.
+        return_: Sum of rewards.
         records: The decisions, one by one; of a search, those of the trial it chose.
         trials: A search's trials, one by one.
         curve: Of a search, the training samples used at each new best validation loss, and that loss.

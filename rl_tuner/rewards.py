@@ -1,8 +1,8 @@
-"""Rewards: what an interval's training was worth, in nats of validation loss.
+"""Rewards: what an interval's training was worth, in nats or in shares of validation loss.
 
-All are differences of one bounded quantity, the *level* log(V / V_0) clipped to [-10, 3], so that with
-γ = 1 the return telescopes and a crash can be priced below every finite outcome. A job in phases has a V_0
-of its own in each: its return is the sum over the phases.
+All are differences of one bounded quantity, the *level* log(V / V_0) clipped to [-10, 3] or its exponential,
+so that with γ = 1 the return telescopes and a crash can be priced below every finite outcome. A job in phases
+has a V_0 of its own in each: its return is the sum over the phases.
 """
 
 from __future__ import annotations
@@ -31,8 +31,16 @@ def final_improvement(before: Track, after: Track, last: Value) -> Value:
     return pick(last, -level, 0.0 * level)
 
 
+def relative_improvement(before: Track, after: Track, last: Value) -> Value:
+    """The fall of the best loss so far over the first loss; the return is ``1 - min V / V_0``, in [0, 1].
+
+    What the score of a comparison counts: of two losses near zero the lower one is worth hardly more.
+    """
+    return np.exp(_level(before.lowest, after)) - np.exp(_level(after.lowest, after))
+
+
 Reward = Callable[[Track, Track, Value], Value]
-"""(track before, track after, whether the episode or phase ends here) → reward in nats, float or (N,).
+"""(track before, track after, whether the episode or phase ends here) → reward, float or (N,).
 
 Whether it ends is a bool, or a bool array of shape (N,)."""
 
@@ -40,7 +48,9 @@ REWARDS: dict[str, Reward] = {
     "log_improvement": log_improvement,
     "best_improvement": best_improvement,
     "final_improvement": final_improvement,
+    "relative_improvement": relative_improvement,
 }
+_UNITS = {"relative_improvement": "shares of the first loss"}
 
 
 def reward_function(name: str) -> Reward:
@@ -52,8 +62,13 @@ def reward_function(name: str) -> Reward:
     return REWARDS[choose("reward", name, REWARDS)]
 
 
+def reward_unit(name: str) -> str:
+    """What the reward of that name is counted in, for people."""
+    return _UNITS.get(name, "nats")
+
+
 def crash_return(phases: Value = 1) -> Value:
-    """The return of a crashed episode of so many phases, in nats: one below the worst finite return."""
+    """The return of a crashed episode of so many phases: one below the worst finite one of any reward."""
     return -WORST * phases - 1.0
 
 

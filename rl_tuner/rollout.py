@@ -22,7 +22,7 @@ class Episode:
         job: The job's name.
         seed: The episode's seed.
         policy: The policy's name.
-        return_: Sum of rewards, in nats.
+        return_: Sum of rewards.
         start_val_loss: Validation loss before training.
         val_loss: The best validation loss.
         test: Loss and metrics of the best weights on the test split; empty if the job has none.

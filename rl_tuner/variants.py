@@ -40,6 +40,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "reward-log": {"reward": "log_improvement"},
         "reward-best": {"reward": "best_improvement"},
         "reward-final": {"reward": "final_improvement"},
+        "reward-relative": {"reward": "relative_improvement"},
         "actions-continuous": {"actions": "continuous"},
         "actions-discrete": {"actions": "discrete"},
         "actions-anchored": {"actions": "anchored"},

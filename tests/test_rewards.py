@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import BEST, WORST, Interval, Track
-from rl_tuner.rewards import REWARDS, crash_return, crash_reward, reward_function
+from rl_tuner.rewards import REWARDS, crash_return, crash_reward, reward_function, reward_unit
 
 CURVES = st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=12)
 
@@ -48,12 +48,33 @@ def test_final_improvement_pays_all_at_the_end(curve: list[float]) -> None:
     assert given_out[-1] == pytest.approx(-level(min(curve), curve[0]), abs=1e-9)
 
 
+@given(CURVES)
+def test_relative_improvement_telescopes_to_the_share_of_the_first_loss_that_is_gone(
+    curve: list[float],
+) -> None:
+    given_out = rewards("relative_improvement", curve)
+    assert sum(given_out) == pytest.approx(1 - math.exp(level(min(curve), curve[0])), abs=1e-9)
+    assert all(0 <= r <= 1 for r in given_out)
+
+
+def test_a_loss_near_zero_that_falls_by_half_is_worth_a_nat_but_hardly_a_share() -> None:
+    curve = [1.0, 0.02, 0.01]
+    assert rewards("best_improvement", curve)[1] == pytest.approx(math.log(2))
+    assert rewards("relative_improvement", curve)[1] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+def test_every_reward_says_what_it_is_counted_in(name: str) -> None:
+    assert reward_unit(name) == ("shares of the first loss" if name.startswith("relative") else "nats")
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("log_improvement", [math.log(2), -math.log(1.5), math.log(3)]),
         ("best_improvement", [math.log(2), 0.0, math.log(2)]),
         ("final_improvement", [0.0, 0.0, math.log(4)]),
+        ("relative_improvement", [0.5, 0.0, 0.25]),
     ],
 )
 def test_rewards_of_a_curve_computed_by_hand(name: str, expected: list[float]) -> None:

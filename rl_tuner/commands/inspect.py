@@ -71,6 +71,7 @@ def _behaviour(policy: LearnedPolicy, jobs: int, top: int, seed: int, console: C
     from rl_tuner.describe import habits, rules, sensitivities, visit
     from rl_tuner.envs.suites import suite_names
     from rl_tuner.policies import MLPPolicy, QTablePolicy
+    from rl_tuner.rewards import reward_unit
 
     suite = policy.provenance.get("suite")
     suite = suite if suite in suite_names() else suite_names()[0]
@@ -80,6 +81,7 @@ def _behaviour(policy: LearnedPolicy, jobs: int, top: int, seed: int, console: C
         "observations": len(visits.observations),
         "jobs": visits.jobs,
         "of": visits.where,
+        "unit": reward_unit(policy.config.reward),
         "habits": [to_dict(habit) for habit in habits(policy, visits)],
     }
     if isinstance(policy, QTablePolicy):
@@ -118,12 +120,12 @@ def _show_behaviour(found: dict[str, Any], console: Console) -> None:
     if any("odds" in habit["text"] for habit in found["habits"]):
         _note("odds of a value p: p / (1 - p), so that 0.9 at odds × 0.5 becomes 0.82", console)
     if "rules" in found:
-        _show_rules(found["rules"], console)
+        _show_rules(found["rules"], found["unit"], console)
     if "sensitivities" in found:
         _show_sensitivities(found["sensitivities"], console)
 
 
-def _show_rules(rules: list[dict[str, Any]], console: Console) -> None:
+def _show_rules(rules: list[dict[str, Any]], unit: str, console: Console) -> None:
     """The strongest rules, those of one situation together."""
     from rich.markup import escape
     from rich.table import Table
@@ -146,9 +148,10 @@ def _show_rules(rules: list[dict[str, Any]], console: Console) -> None:
         for rule in some:
             table.add_row(f"    {escape(rule['action'])}", f"+{rule['gap']:.2g}", f"{rule['share']:.0%}")
     console.print(table)
+    example = " (0.1: a loss 10 % lower)" if unit == "nats" else ""
     _note(
-        "worth: by how much higher a return the table expects than of no change, in nats (0.1: a loss 10 % "
-        "lower); decisions: how many fall under the rule",
+        f"worth: by how much higher a return the table expects than of no change, in {unit}{example}; "
+        "decisions: how many fall under the rule",
         console,
     )
 

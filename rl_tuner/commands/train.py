@@ -43,7 +43,7 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     reward: Annotated[
         str,
         typer.Option(
-            help="log_improvement, best_improvement or final_improvement.",
+            help="log_improvement, best_improvement, final_improvement or relative_improvement.",
             show_default="best_improvement for grpo, else log_improvement",
         ),
     ] = "",
@@ -181,8 +181,10 @@ def _config(given: dict[str, Any], resumed: Path | None) -> LearningConfig:
 def _work(learner: Learner, console: Console) -> dict[str, Any]:
     """Learns, judges and writes what came out."""
     from rl_tuner.judging import finish, judge
+    from rl_tuner.rewards import reward_unit
 
     config, start = learner.config, learner.agent.steps
+    unit = reward_unit(config.reward)
     if start:
         console.print(f"continuing at {start} of {config.steps} steps")
     with progress(console, f"learning ({config.agent})", config.steps, "decisions") as bar:
@@ -196,7 +198,7 @@ def _work(learner: Learner, console: Console) -> dict[str, Any]:
         def ended(now: Standing) -> None:
             nonlocal note
             crashed = f", {now.crash_rate:.0%} crashed" if now.crash_rate else ""
-            note = f"mean return {now.mean_return:+.3f} nats{crashed}"
+            note = f"mean return {now.mean_return:+.3f} {unit}{crashed}"
             show(now.steps)
 
         show(start)
@@ -214,7 +216,9 @@ def _report(results: dict[str, Any], console: Console) -> None:
     from rich.table import Table
 
     validation = results["validation"]
-    console.print(f"\nReturn on {validation['jobs']} validation jobs (nats; higher is better):")
+    console.print(
+        f"\nReturn on {validation['jobs']} validation jobs ({validation['unit']}; higher is better):"
+    )
     table = Table()
     table.add_column("policy")
     table.add_column("mean", justify="right")
