@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCALE_FLOOR = 0.05
-"""In nats, added to a job's scale: where nothing matters, noise must not be amplified to advantages."""
+"""In the reward's unit, added to a job's scale: where nothing matters, noise must not become advantages."""
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -50,7 +50,7 @@ class TuningEnv(gym.Env[Observation, Action]):
         suite: The suite drawn from when there is no job.
         split: Its "train", "validation" or "test" part.
         actions: "discrete", "continuous" or "anchored".
-        reward: a name of `rl_tuner.rewards.REWARDS`, such as "log_improvement".
+        reward: A name of `rl_tuner.rewards.REWARDS`, such as "log_improvement".
         hyperparameters: Names of those acted on, or a search space; None for all five.
         decisions: Decisions an episode.
         intervals: "geometric" or "uniform".
