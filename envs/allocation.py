@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from rl_tuner.envs.arena import Arena
-from rl_tuner.envs.data import Data, TensorPool, make_pool
+from rl_tuner.envs.arena import CPU, Arena
+from rl_tuner.envs.data import TensorPool
 from rl_tuner.envs.engine import make_sampler
 from rl_tuner.envs.group import Group
 from rl_tuner.envs.jobs import TrainingJob
 from rl_tuner.envs.losses import LOSSES, require_probabilities
 from rl_tuner.envs.programs import Uniform
 from rl_tuner.envs.row_losses import ROW_LOSSES
-from rl_tuner.envs.seats import CPU, BatchedSeat
+from rl_tuner.envs.sample_cache import JobSamples, NotBatchedError, SampleCache
+from rl_tuner.envs.seats import BatchedSeat
 from rl_tuner.envs.stacked import StackedModel, dropout_layers, signature
 from rl_tuner.envs.torch_rules import rule_of
 from rl_tuner.envs.update_rules import UpdateRule
@@ -33,25 +34,6 @@ REFUSED = 64
 """So many architectures are remembered as ones that cannot be batched."""
 MOST_RULES = 64
 """So many different update rules are numbered; each stays for as long as the allocator does."""
-
-
-class NotBatchedError(Exception):
-    """Why a job cannot be batched."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Samples:
-    """A split's samples, made once for all jobs that are given the same data.
-
-    Attributes:
-        data: What the jobs were given; as long as it is held here, nothing else has its id.
-        pool: The samples, on the CPU.
-        targets: The least and the greatest target.
-    """
-
-    data: Data
-    pool: TensorPool
-    targets: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,18 +58,23 @@ class Allocator:
         device: Where the groups' tensors are.
         uniform: How the groups run: see `Group`.
         averaging: Whether averages of the weights are kept.
+        tested: Whether test samples are held beside those of validation.
     """
 
     def __init__(
-        self, slots: int, device: torch.device, uniform: Uniform | None = None, averaging: bool = False
+        self,
+        slots: int,
+        device: torch.device,
+        uniform: Uniform | None = None,
+        averaging: bool = False,
+        tested: bool = False,
     ) -> None:
         self.device = device
-        self._uniform, self._averaging = uniform, averaging
-        self._most_pools = 2 * slots + IDLE
+        self._uniform, self._averaging, self._tested = uniform, averaging, tested
         self._groups: dict[Hashable, _Entry] = {}
         self._arenas: WeakValueDictionary[Hashable, Arena] = WeakValueDictionary()
         self._rules: list[UpdateRule] = []
-        self._samples: dict[int, _Samples] = {}
+        self._samples = SampleCache((3 if tested else 2) * slots + IDLE)  # splits in use, and some
         self._refused: dict[Hashable, str] = {}
 
     @property
@@ -109,11 +96,15 @@ class Allocator:
         loss = job.loss_name
         if loss is None:
             raise NotBatchedError("its loss is its own")
-        train, validation = self._find_samples(job, "train"), self._find_samples(job, "validation")
+        train, validation = self._samples.find(job, "train"), self._samples.find(job, "validation")
         if train is None:
             raise JobError("a job needs training samples")
-        if validation is not None and _kind(validation.pool) != _kind(train.pool):
-            raise NotBatchedError("its validation samples have another shape or type than those it trains on")
+        test = self._samples.find(job, "test") if self._tested else None
+        for name, samples in (("validation", validation), ("test", test)):
+            if samples is not None and samples.kind != train.kind:
+                raise NotBatchedError(
+                    f"its {name} samples have another shape or type than those it trains on"
+                )
         if loss == "bce":
             require_probabilities(*train.targets)
         model = job.build_model(streams.seed_of("init"))
@@ -129,7 +120,7 @@ class Allocator:
         rates = np.array([layer.p for layer in dropout_layers(model)])
         if (rates >= 1).any():
             raise NotBatchedError("it has a dropout rate of 1")
-        group = self._group(model, loss, [s for s in (train, validation) if s is not None])
+        group = self._group(model, loss, [s for s in (train, validation, test) if s is not None])
         sampler, budget = make_sampler(job, len(train.pool), streams)
         trainee = Trainee(optimizer, model, sampler, job.regularizers)
         trainee.write(dict(job.start))
@@ -142,8 +133,19 @@ class Allocator:
             ratios=rates / rates.max() if rates.any() else np.ones_like(rates),
             seed=streams.seed_of("dropout"),
         )
-        held = None if validation is None else group.arena.take(validation.pool)
-        return BatchedSeat(job, start, usual, budget, group, row, sampler, group.arena.take(train.pool), held)
+        arena = group.arena
+        return BatchedSeat(
+            job,
+            start,
+            usual,
+            budget,
+            group,
+            row,
+            sampler,
+            train=arena.take(train.pool),
+            validation=None if validation is None else arena.take(validation.pool),
+            test=None if test is None else arena.take(test.pool),
+        )
 
     def _number(self, rule: UpdateRule) -> int:
         if rule not in self._rules:
@@ -152,21 +154,21 @@ class Allocator:
             self._rules.append(rule)
         return self._rules.index(rule)
 
-    def _group(self, model: nn.Module, loss: str, splits: list[_Samples]) -> Group:
+    def _group(self, model: nn.Module, loss: str, splits: list[JobSamples]) -> Group:
         """The group of an architecture and a loss."""
-        kind = _kind(splits[0].pool)
-        key = (signature(model), loss, kind)
+        key = (signature(model), loss, splits[0].kind)
         if key in self._refused:
             raise NotBatchedError(self._refused[key])
         entry = self._groups.get(key)
         if entry is None:
-            entry = self._make_group(key, model, loss, splits[0].pool)
+            entry = self._make_group(key, model, loss, splits[0])
         if loss == "cross_entropy":
             for samples in splits:
-                _require_classes(samples, entry.classes)
+                samples.require_classes(entry.classes)
         return entry.group
 
-    def _make_group(self, key: Hashable, model: nn.Module, loss: str, pool: TensorPool) -> _Entry:
+    def _make_group(self, key: Hashable, model: nn.Module, loss: str, samples: JobSamples) -> _Entry:
+        pool = samples.pool
         few = TensorPool(pool.inputs[:3].to(self.device), torch.zeros_like(pool.targets[:3]).to(self.device))
         there = model if self.device == CPU else copy.deepcopy(model).to(self.device)
         try:
@@ -179,7 +181,7 @@ class Allocator:
             self._refused[key] = str(error)
             raise NotBatchedError(str(error)) from error
         self._drop_idle()
-        arena = self._arenas.setdefault(_kind(pool), Arena(pool, self.device))
+        arena = self._arenas.setdefault(samples.kind, Arena(pool, self.device))
         group = Group(stacked, loss, arena, self._rules, self.device, self._uniform, self._averaging)
         self._groups[key] = _Entry(group, model, outputs.shape[1] if outputs.ndim > 1 else 1)
         return self._groups[key]
@@ -189,43 +191,6 @@ class Allocator:
         idle = [key for key, entry in self._groups.items() if not entry.group.rows.used]
         for key in idle[: max(len(idle) - IDLE, 0)]:
             del self._groups[key]
-
-    def _find_samples(self, job: TrainingJob, split: str) -> _Samples | None:
-        """A job's samples; None if it has no such split."""
-        data = getattr(job, split)
-        if data is None:
-            return None
-        found = self._samples.pop(id(data), None) or _samples(data, split)
-        while len(self._samples) >= self._most_pools:
-            self._samples.pop(next(iter(self._samples)))
-        self._samples[id(data)] = found  # behind all others: the front is what nobody asked for longest
-        return found
-
-
-def _samples(data: Data, split: str) -> _Samples:
-    pool = make_pool(data, CPU, split)
-    if not isinstance(pool, TensorPool):
-        raise NotBatchedError("its data is a Dataset, fetched sample by sample")
-    return _Samples(data, pool, (float(pool.targets.min()), float(pool.targets.max())))
-
-
-def _kind(pool: TensorPool) -> Hashable:
-    """What pools must share to lie in one arena."""
-    return tuple((tuple(t.shape[1:]), t.dtype) for t in (pool.inputs, pool.targets))
-
-
-def _require_classes(samples: _Samples, classes: float) -> None:
-    """Sees to it that no class number is out of range: it would take down the whole group.
-
-    Raises:
-        NotBatchedError: One is below 0; `torch.nn.functional.cross_entropy` passes over some of these.
-        JobError: One is above the model's classes.
-    """
-    least, greatest = samples.targets
-    if least < 0:
-        raise NotBatchedError(f"it has a class number of {least:g}, below 0")
-    if greatest >= classes:
-        raise JobError(f"the targets go up to class {greatest:g}, the model has {classes:g} classes, from 0")
 
 
 def _checked_outputs(stacked: StackedModel, model: nn.Module, loss: str, pool: TensorPool) -> torch.Tensor:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rl_tuner.envs.data import TensorPool
 
+CPU = torch.device("cpu")
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rl_tuner.envs.allocation import Allocator, NotBatchedError
+from rl_tuner.envs.allocation import Allocator
 from rl_tuner.envs.group import Group
 from rl_tuner.envs.jobs import TrainingJob, require_device
 from rl_tuner.envs.measures import MEASURED, untrained
 from rl_tuner.envs.programs import Uniform
 from rl_tuner.envs.rows import AVERAGE
+from rl_tuner.envs.sample_cache import NotBatchedError
 from rl_tuner.envs.seats import BatchedSeat, ReferenceSeat, Seat
 from rl_tuner.errors import JobError
 from rl_tuner.history import Interval
@@ -42,6 +43,7 @@ class BatchedEngine:
         uniform: Run jobs in programs of static shapes, which can be compiled, of these sizes; None: in
             rounds of shapes that change.
         averaging: Whether averages of the weights are kept, and validated beside the weights.
+        tested: Whether test losses are measured too, for a reward that asks for them.
     """
 
     def __init__(
@@ -50,10 +52,11 @@ class BatchedEngine:
         device: str | torch.device = "cpu",
         uniform: Uniform | None = None,
         averaging: bool = False,
+        tested: bool = False,
     ) -> None:
-        self.device, self.averaging = require_device(device), averaging
+        self.device, self.averaging, self.tested = require_device(device), averaging, tested
         self._seats: list[Seat | None] = [None] * num
-        self._allocator = Allocator(num, self.device, uniform, averaging)
+        self._allocator = Allocator(num, self.device, uniform, averaging, tested)
         self._told: set[str] = set()
 
     def __len__(self) -> int:
@@ -94,7 +97,7 @@ class BatchedEngine:
             seat: Seat = self._allocator.place(job, streams)
         except NotBatchedError as reason:
             self._tell(job, str(reason))
-            seat = ReferenceSeat.of(job, streams, self.averaging)
+            seat = ReferenceSeat.of(job, streams, self.averaging, self.tested)
         self._seats[slot] = seat
         return seat
 
@@ -154,9 +157,11 @@ class BatchedEngine:
                 alone = seat.engine.advance(int(ends[slot]))
                 for name, array in figures.items():
                     array[slot] = getattr(alone, name)
-        self._validate(slots, figures["val_loss"])
+        self._measure(slots, "validation", figures["val_loss"])
+        self._measure(slots, "test", figures["test_loss"])
         if self.averaging:
-            self._validate(slots, figures["averaged_loss"], AVERAGE)
+            self._measure(slots, "validation", figures["averaged_loss"], AVERAGE)
+            self._measure(slots, "test", figures["averaged_test_loss"], AVERAGE)
         return Interval(**figures)
 
     def validate(self, slots: Ints) -> Floats:
@@ -165,25 +170,38 @@ class BatchedEngine:
         Returns:
             Shape (N,), NaN for other slots.
         """
+        return self._losses(slots, "validation")
+
+    def test(self, slots: Ints) -> Floats:
+        """Mean test loss of some slots; inf if not finite, NaN where it is not measured or there is no test.
+
+        Returns:
+            Shape (N,), NaN for other slots.
+        """
+        return self._losses(slots, "test")
+
+    def _losses(self, slots: Ints, split: str) -> Floats:
         losses = np.full(len(self._seats), np.nan)
         for slot in slots:
             seat = self.seat(slot)
             if isinstance(seat, ReferenceSeat):
-                losses[slot] = seat.engine.validate()
-        self._validate(slots, losses)
+                losses[slot] = seat.mean_loss(split)
+        self._measure(slots, split, losses)
         return losses
 
-    def _validate(self, slots: Ints, losses: Floats, weights: str = "theta") -> None:
-        """Writes the validation losses of the batched slots: of the present weights, or of `AVERAGE`."""
+    def _measure(self, slots: Ints, split: str, losses: Floats, weights: str = "theta") -> None:
+        """Writes the losses of the batched slots that hold a split: of the weights, or of `AVERAGE`."""
         for group, where, _ in self._by_group(slots):
             seats = {slot: self._batched(slot) for slot in where.tolist()}
-            leases = {slot: seat.validation for slot, seat in seats.items() if seat.validation is not None}
+            held = {slot: seat.held(split) for slot, seat in seats.items()}
+            leases = {slot: lease for slot, lease in held.items() if lease is not None}
             if not leases:
                 continue
             found = group.mean_losses([seats[slot].row for slot in leases], list(leases.values()), weights)
             losses[list(leases)] = np.where(np.isfinite(found), found, np.inf)
-            for slot, lease in leases.items():
-                seats[slot].val_samples += len(lease)
+            if split == "validation":
+                for slot, lease in leases.items():
+                    seats[slot].val_samples += len(lease)
 
     def keep(self, good: Ints, best: Ints, averaged: Ints | None = None) -> None:
         """Keeps the states of some slots.

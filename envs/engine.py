@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_tuner.envs.data import TensorPool
+from rl_tuner.envs.data import Pool, TensorPool
 from rl_tuner.envs.evaluation import mean_loss, outputs_of, scores
 from rl_tuner.envs.jobs import TrainingJob
 from rl_tuner.envs.losses import require_probabilities
@@ -39,6 +39,7 @@ class ReferenceEngine:
         streams: Seeds of initial weights, batch order and dropout.
         averaging: Whether an average of the weights is kept, and validated beside the weights; without
             validation there is none.
+        tested: Whether each interval's test loss is measured too, for a reward that asks for it.
 
     Attributes:
         trainee: The live model, optimizer and sampler.
@@ -49,7 +50,9 @@ class ReferenceEngine:
         JobError, ConfigError, DatasetError: The job cannot be built.
     """
 
-    def __init__(self, job: TrainingJob, streams: Streams, averaging: bool = False) -> None:
+    def __init__(
+        self, job: TrainingJob, streams: Streams, averaging: bool = False, tested: bool = False
+    ) -> None:
         self.job = job
         self.model = job.build_model(streams.seed_of("init"))
         self.optimizer = job.build_optimizer(self.model)
@@ -57,6 +60,7 @@ class ReferenceEngine:
         if train is None:
             raise JobError("a job needs training samples")
         self._train, self._validation = train, job.pool("validation")
+        self._test = job.pool("test") if tested else None
         if job.loss_name == "bce" and isinstance(train, TensorPool):
             require_probabilities(float(train.targets.min()), float(train.targets.max()))
         self.sampler, self.budget = make_sampler(job, len(train), streams)
@@ -110,7 +114,8 @@ class ReferenceEngine:
                 meter.record(loss.item() if on_cpu else loss, size)
         meter.after_step()
         self._modes.eval()
-        return meter.read(self.validate(), self.trainee.judge_average(self.validate))
+        judge = self.trainee.judge_average
+        return meter.read(self.validate(), judge(self.validate), self.test(), judge(self.test))
 
     def _batches(self, end: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The batches until `end` samples are used, drawn and gathered a few at a time: that is quicker."""
@@ -126,9 +131,16 @@ class ReferenceEngine:
         """Mean validation loss, counted in `val_samples`; inf if not finite, NaN without validation."""
         if self._validation is None:
             return nan
-        with self._evaluating():
-            loss = mean_loss(self._loss, outputs_of(self.model, self._validation))
         self.val_samples += len(self._validation)
+        return self._mean_loss(self._validation)
+
+    def test(self) -> float:
+        """Mean test loss; inf if not finite, NaN if it is not measured or the job has no test samples."""
+        return nan if self._test is None else self._mean_loss(self._test)
+
+    def _mean_loss(self, pool: Pool) -> float:
+        with self._evaluating():
+            loss = mean_loss(self._loss, outputs_of(self.model, pool))
         return loss if np.isfinite(loss) else float("inf")
 
     def evaluate(self, split: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ from rl_tuner.history import Interval
 from rl_tuner.meter import ALIVE
 
 Floats = NDArray[np.float64]
-UNMEASURED = ("samples", "val_loss", "averaged_loss")
+UNMEASURED = ("samples", "val_loss", "averaged_loss", "test_loss", "averaged_test_loss")
 """Fields of `Interval` that are left to the caller."""
 MEASURED = tuple(f.name for f in fields(Interval) if f.name not in UNMEASURED)
 """The fields that `measure` fills."""

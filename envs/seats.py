@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
-from rl_tuner.envs.arena import Arena, Lease
+from rl_tuner.envs.arena import CPU, Arena, Lease
 from rl_tuner.envs.engine import ReferenceEngine
 from rl_tuner.envs.evaluation import outputs_of, scores
 from rl_tuner.envs.group import Group
@@ -19,8 +18,6 @@ from rl_tuner.errors import JobError
 from rl_tuner.sampling import TunedBatchSampler
 from rl_tuner.seeding import Streams, TorchStream
 from rl_tuner.trainee import Kept
-
-CPU = torch.device("cpu")
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +34,7 @@ class BatchedSeat:
         sampler: Draws its batches.
         train: Where its training samples are.
         validation: Where its validation samples are; None if it has none.
+        test: Where its test samples are; None if it has none, or their loss is not measured.
         used: Training samples used so far.
         val_samples: Validation samples evaluated so far.
     """
@@ -50,6 +48,7 @@ class BatchedSeat:
     sampler: TunedBatchSampler
     train: Lease
     validation: Lease | None
+    test: Lease | None = None
     used: int = 0
     val_samples: int = 0
 
@@ -61,6 +60,10 @@ class BatchedSeat:
         kind = int(self.group.rows.kinds[self.row])
         return Work(self.row, kind, size, last, indices + self.train.start)
 
+    def held(self, split: str) -> Lease | None:
+        """Where its samples of "validation" or "test" are; None if none are held."""
+        return self.validation if split == "validation" else self.test
+
     @property
     def parameters(self) -> int:
         """Number of the network's weights."""
@@ -70,8 +73,9 @@ class BatchedSeat:
         """Gives row and samples back."""
         self.group.rows.release(self.row)
         Arena.release(self.train)
-        if self.validation is not None:
-            Arena.release(self.validation)
+        for lease in (self.validation, self.test):
+            if lease is not None:
+                Arena.release(lease)
 
     def module(self) -> nn.Module:
         """A copy of the network as it stands."""
@@ -132,18 +136,21 @@ class ReferenceSeat:
     best: Kept
 
     @classmethod
-    def of(cls, job: TrainingJob, streams: Streams, averaging: bool = False) -> ReferenceSeat:
+    def of(
+        cls, job: TrainingJob, streams: Streams, averaging: bool = False, tested: bool = False
+    ) -> ReferenceSeat:
         """A seat for a job that has not trained yet.
 
         Args:
             job: The job.
             streams: Seeds of initial weights, batch order and dropout.
             averaging: Whether an average of the weights is kept.
+            tested: Whether test losses are measured.
 
         Raises:
             JobError, ConfigError, DatasetError: The job cannot be built.
         """
-        engine = ReferenceEngine(job, streams, averaging)
+        engine = ReferenceEngine(job, streams, averaging, tested)
         kept = engine.trainee.keep()
         return cls(engine, engine.trainee.read(), engine.trainee.usual_lr(), kept, kept)
 
@@ -191,6 +198,10 @@ class ReferenceSeat:
             JobError: The job has no such split.
         """
         return self.engine.evaluate(split)
+
+    def mean_loss(self, split: str) -> float:
+        """`ReferenceEngine.validate` for "validation", `ReferenceEngine.test` for "test"."""
+        return self.engine.validate() if split == "validation" else self.engine.test()
 
     def keep(self, good: bool, best: bool, averaged: bool = False) -> None:
         """Keeps the present state as the last good one, as the best one, or as both.

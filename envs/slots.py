@@ -72,7 +72,8 @@ class Slots:
         budgets = [self._phase(i).budgets(seat.budget) for i, seat in zip(slots.tolist(), seats, strict=True)]
         losses = self.engine.validate(slots)
         anchors, extents = [self._anchor(seat) for seat in seats], [_extent(seat) for seat in seats]
-        self.courses.begin(slots, budgets, anchors, losses[slots], extents)
+        tested = self.engine.test(slots)[slots]
+        self.courses.begin(slots, budgets, anchors, losses[slots], extents, tested)
         self.ready = True
 
     def train(self, actions: NDArray[Any], mask: Bools) -> Outcomes:
@@ -187,9 +188,11 @@ class Slots:
         if begun:
             slots = np.flatnonzero(over)
             anchors = [self._anchor(seat) for seat in begun]
-            losses = self.engine.validate(slots)[slots]
+            losses, tested = self.engine.validate(slots)[slots], self.engine.test(slots)[slots]
             extents = [_extent(seat) for seat in begun]
-            self.courses.begin_phases(slots, [seat.budget for seat in begun], anchors, losses, extents)
+            self.courses.begin_phases(
+                slots, [seat.budget for seat in begun], anchors, losses, extents, tested
+            )
 
     def _seat(self, slot: int, phase: EpisodePhase) -> Seat:
         """Puts a phase's job into a slot."""

@@ -249,16 +249,26 @@ class TuningEnv(gym.Env[Observation, Action]):
 
     def _build(self, phase: EpisodePhase) -> ReferenceEngine:
         """The engine of a phase, which is the present one from now on."""
-        self._phase, self._engine = phase, ReferenceEngine(phase.job, phase.streams, self.config.averaging)
+        config = self.config
+        self._phase = phase
+        self._engine = ReferenceEngine(phase.job, phase.streams, config.averaging, config.tested)
         return self._engine
 
-    def _begin(self, begin: Callable[[Trainee, Values, float, Values, Values, Extent], None]) -> None:
+    def _begin(self, begin: Callable[[Trainee, Values, float, Values, Values, Extent, float], None]) -> None:
         """Begins the course, or its next phase, on the present engine."""
         engine = self.engine
         start = {k: v for k, v in engine.trainee.read().items() if k not in engine.job.fixed}
         trainee = engine.trainee
         extent = Extent.of(engine.budget, engine.sampler.batch_size, engine.sampler.size)
-        begin(trainee, start, engine.validate(), trainee.limits(), {"lr": trainee.usual_lr()}, extent)
+        begin(
+            trainee,
+            start,
+            engine.validate(),
+            trainee.limits(),
+            {"lr": trainee.usual_lr()},
+            extent,
+            engine.test(),
+        )
 
     def _go_on(self, outcome: Outcome) -> None:
         """Goes on to the next phase, or after a crash to the last one, whose model is the job's."""

@@ -111,7 +111,11 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.engine = BatchedEngine(
-            self.num_envs, device, STANDARD_SIZES if compile is True else compile or None, averaging
+            self.num_envs,
+            device,
+            STANDARD_SIZES if compile is True else compile or None,
+            averaging,
+            self._setup.config.tested,
         )
         self._slots = Slots(self._setup, self.group_size, self.engine)
         self.courses = self._slots.courses

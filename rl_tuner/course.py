@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -126,6 +127,7 @@ class Course(Generic[K]):
         limits: Mapping[str, float] | None = None,
         usual: Mapping[str, float] | None = None,
         extent: Extent | None = None,
+        test_loss: float = nan,
     ) -> None:
         """Starts the course at the job's own hyperparameters.
 
@@ -136,9 +138,10 @@ class Course(Generic[K]):
             limits: Upper bounds of this job (see `SearchSpace.anchor`).
             usual: Values that are usual for the job's optimizer (likewise).
             extent: How long the training is to be; None where that is not known.
+            test_loss: Test loss before training; NaN where the reward does not ask for it.
         """
         self.anchor = self.space.anchor(start, limits, usual)
-        self.track = self._before = Track.begin(val_loss, extent)
+        self.track = self._before = Track.begin(val_loss, extent, test_loss)
         self.interval = Interval(val_loss=val_loss)
         self._best_used = self.used
         self.good = self.best = trainee.keep()
@@ -151,6 +154,7 @@ class Course(Generic[K]):
         limits: Mapping[str, float] | None = None,
         usual: Mapping[str, float] | None = None,
         extent: Extent | None = None,
+        test_loss: float = nan,
     ) -> None:
         """Starts the next phase, at its own hyperparameters, when `settle` said that one is over.
 
@@ -164,12 +168,13 @@ class Course(Generic[K]):
             limits: See `begin`.
             usual: See `begin`.
             extent: See `begin`; of the phase.
+            test_loss: See `begin`.
         """
         self.phase += 1
         self._rescued, self._cuts, self._since_best, self._failures = False, 1.0, 0, 0
         self._fraction = np.zeros(len(self.space))
         self.offset = self._good_offset = self._best_offset = np.zeros(len(self.space))
-        self.begin(trainee, start, val_loss, limits, usual, extent)
+        self.begin(trainee, start, val_loss, limits, usual, extent, test_loss)
 
     @property
     def phase_start(self) -> int:
@@ -266,8 +271,7 @@ class Course(Generic[K]):
 
     def _accept(self, trainee: Restorable[K], interval: Interval) -> bool:
         self.track, self._failures = self._before.accept(interval), 0
-        previous = self._before.lowest
-        improved = bool(np.isnan(previous) or interval.lowest < previous)
+        improved = bool(self._before.improved(interval))
         if self.rails is not None or improved:
             self.good = trainee.keep()
         self._good_offset = self.offset

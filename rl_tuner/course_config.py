@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rl_tuner.config import require_range
 from rl_tuner.intervals import boundaries
 from rl_tuner.rails import Rails, make_rails
-from rl_tuner.rewards import reward_function
+from rl_tuner.rewards import reads_test, reward_function
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,11 @@ class CourseConfig:
     rails: bool | Rails = True
     patience: int | None = None
     averaging: bool = False
+
+    @property
+    def tested(self) -> bool:
+        """Whether the reward asks for the test loss."""
+        return reads_test(self.reward)
 
     def __post_init__(self) -> None:
         require_range("decisions", self.decisions, 1)

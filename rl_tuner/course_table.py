@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,7 @@ class CourseTable:
         anchors: Sequence[Anchor],
         val_losses: Sequence[float] | Array,
         extents: Sequence[Extent] | None = None,
+        test_losses: Sequence[float] | Array | None = None,
     ) -> None:
         """Starts new courses in some slots, at the jobs' own hyperparameters.
 
@@ -99,20 +101,20 @@ class CourseTable:
             anchors: The jobs' start values and limits, from `SearchSpace.anchor`.
             val_losses: Validation losses before training; NaN where a job has no validation.
             extents: How long the trainings are to be; None where that is not known.
+            test_losses: Test losses before training; None where the reward does not ask for them.
 
         Raises:
             ConfigError: A budget cannot hold the decisions, or a job has more phases than decisions.
         """
         known: Sequence[Extent | None] = extents or [None] * len(slots)
-        for slot, budget, anchor, val_loss, extent in zip(
-            slots, budgets, anchors, val_losses, known, strict=True
-        ):
+        tested = [nan] * len(slots) if test_losses is None else test_losses
+        for slot, budget, *beginning in zip(slots, budgets, anchors, val_losses, known, tested, strict=True):
             parts = [int(part) for part in (budget if isinstance(budget, Sequence) else [budget])]
             self.ends[slot] = phase_boundaries(parts, self.config.decisions, self.config.intervals)
             self.budget[slot], self.phases[slot], self.phase_end[slot] = sum(parts), len(parts), parts[0]
             for name in self._ZEROED:
                 getattr(self, name)[slot] = 0
-            self._begin_training(slot, anchor, val_loss, extent)
+            self._begin_training(slot, *beginning)
 
     def begin_phases(
         self,
@@ -121,6 +123,7 @@ class CourseTable:
         anchors: Sequence[Anchor],
         val_losses: Sequence[float] | Array,
         extents: Sequence[Extent] | None = None,
+        test_losses: Sequence[float] | Array | None = None,
     ) -> None:
         """Starts the next phases in some slots; see `rl_tuner.course.Course.begin_phase`.
 
@@ -130,24 +133,26 @@ class CourseTable:
             anchors: See `begin`.
             val_losses: See `begin`.
             extents: See `begin`; of the phases.
+            test_losses: See `begin`.
         """
         known: Sequence[Extent | None] = extents or [None] * len(slots)
-        for slot, budget, anchor, val_loss, extent in zip(
-            slots, budgets, anchors, val_losses, known, strict=True
-        ):
+        tested = [nan] * len(slots) if test_losses is None else test_losses
+        for slot, budget, *beginning in zip(slots, budgets, anchors, val_losses, known, tested, strict=True):
             self.phase[slot] += 1
             self.phase_start[slot] = self.phase_end[slot]
             self.phase_end[slot] += budget
             for name in self._OF_PHASE:
                 getattr(self, name)[slot] = 0
-            self._begin_training(slot, anchor, val_loss, extent)
+            self._begin_training(slot, *beginning)
 
-    def _begin_training(self, slot: int, anchor: Anchor, val_loss: float, extent: Extent | None) -> None:
+    def _begin_training(
+        self, slot: int, anchor: Anchor, val_loss: float, extent: Extent | None, test_loss: float
+    ) -> None:
         self.cuts[slot] = 1.0
         self.best_used[slot] = self.used[slot]
         put(self.anchor, slot, anchor)
-        put(self.track, slot, Track.begin(val_loss, extent))
-        put(self.before, slot, Track.begin(val_loss, extent))
+        put(self.track, slot, Track.begin(val_loss, extent, test_loss))
+        put(self.before, slot, Track.begin(val_loss, extent, test_loss))
         put(self.interval, slot, Interval(val_loss=val_loss))
 
     def copy(self, source: int, target: int) -> None:

@@ -208,11 +208,10 @@ class Courses(CourseTable):
 
     def _accept(self, accepted: Bools) -> Bools:
         """Notes the good intervals; returns which of them are new bests."""
-        previous = self.before.lowest
         update(self.track, self.before.accept(self.interval), accepted)
         np.copyto(self.good_offset, self.offset, where=accepted[:, None])
         self.failures[accepted] = 0
-        improved: Bools = accepted & (np.isnan(previous) | (self.interval.lowest < previous))
+        improved: Bools = accepted & self.before.improved(self.interval)
         np.copyto(self.best_offset, self.offset, where=improved[:, None])
         np.copyto(self.best_used, self.used, where=improved)
         return improved

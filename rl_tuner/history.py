@@ -32,6 +32,9 @@ class Interval:
         train_noise: Standard deviation over mean of the second half's losses, >= 0.
         val_loss: Validation loss at the end; NaN where the job has no validation.
         averaged_loss: That of the averaged weights (see `rl_tuner.averaging`); NaN where none are kept.
+        test_loss: Test loss at the end; NaN where the job has no test part, and where the reward does not
+            ask for it.
+        averaged_test_loss: That of the averaged weights, likewise.
         grad_norm: L2 norm of the gradient at the last update.
         grad_alive: Share of the parameter tensors whose gradient was not (nearly) zero there, in [0, 1].
         update_ratio: L2 norm of the last update over the L2 norm of the weights.
@@ -45,6 +48,8 @@ class Interval:
     train_noise: Value = np.nan
     val_loss: Value = np.nan
     averaged_loss: Value = np.nan
+    test_loss: Value = np.nan
+    averaged_test_loss: Value = np.nan
     grad_norm: Value = np.nan
     grad_alive: Value = np.nan
     update_ratio: Value = np.nan
@@ -64,6 +69,11 @@ class Interval:
     def averaged(self) -> Value:
         """Whether it is the averaged weights that reach `lowest`, and not the present ones."""
         return self.averaged_loss < self.criterion
+
+    @property
+    def lowest_tested(self) -> Value:
+        """The test loss of the weights that reach `lowest`."""
+        return pick(self.averaged, self.averaged_test_loss, self.test_loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,8 @@ class Track:
         best: The lowest criterion.
         lowest: The lowest criterion, that of averaged weights included (see `Interval.lowest`): the loss of
             the weights that are kept as the best ones.
+        test_first: Test loss before any training; NaN where none is measured (see `Interval.test_loss`).
+        test_kept: That of the weights that are kept as the best ones.
         train_first: Training loss of the first updates.
         train_last: Training loss of the last accepted interval.
         train_best: The lowest such.
@@ -113,6 +125,8 @@ class Track:
     last: Value = np.nan
     best: Value = np.nan
     lowest: Value = np.nan
+    test_first: Value = np.nan
+    test_kept: Value = np.nan
     train_first: Value = np.nan
     train_last: Value = np.nan
     train_best: Value = np.nan
@@ -122,16 +136,22 @@ class Track:
     epochs: Value = np.nan
 
     @classmethod
-    def begin(cls, val_loss: Value, extent: Extent | None = None) -> Track:
+    def begin(cls, val_loss: Value, extent: Extent | None = None, test_loss: Value = np.nan) -> Track:
         """The track before any training.
 
         Args:
             val_loss: NaN where the job has no validation.
             extent: How long it will be; None where that is not known.
+            test_loss: NaN where it is not measured.
         """
         known = Extent() if extent is None else extent
         losses = dict.fromkeys(("first", "last", "best", "lowest"), val_loss)
-        return cls(**losses, updates=known.updates, epochs=known.epochs)
+        tested = dict.fromkeys(("test_first", "test_kept"), test_loss)
+        return cls(**losses, **tested, updates=known.updates, epochs=known.epochs)
+
+    def improved(self, interval: Interval) -> Value:
+        """Whether an interval, if its outcome is kept, is a new best one; a bool or of shape (N,)."""
+        return np.isnan(self.lowest) | (interval.lowest < self.lowest)
 
     def accept(self, interval: Interval) -> Track:
         """The track after an interval whose outcome was kept."""
@@ -144,6 +164,7 @@ class Track:
             last=criterion,
             best=np.fmin(_first(self.best, first), criterion),
             lowest=np.fmin(_first(self.lowest, first), interval.lowest),
+            test_kept=pick(self.improved(interval), interval.lowest_tested, self.test_kept),
             train_first=_first(self.train_first, interval.train_early),
             train_last=late,
             train_best=np.fmin(self.train_best, late),

@@ -76,12 +76,20 @@ class Meter:
             hook.remove()
         self._hooks = []
 
-    def read(self, val_loss: float, averaged_loss: float = nan) -> Interval:
+    def read(
+        self,
+        val_loss: float,
+        averaged_loss: float = nan,
+        test_loss: float = nan,
+        averaged_test_loss: float = nan,
+    ) -> Interval:
         """The interval's figures, and a fresh start for the next one. This is the one device sync.
 
         Args:
             val_loss: Validation loss, or NaN for none (a validation that came out NaN must be given as inf).
             averaged_loss: That of the averaged weights, likewise.
+            test_loss: Test loss, likewise.
+            averaged_test_loss: That of the averaged weights, likewise.
         """
         losses = self._all_losses()
         half = len(losses) // 2
@@ -100,6 +108,8 @@ class Meter:
                 train_noise=float(noise),
                 val_loss=val_loss,
                 averaged_loss=averaged_loss,
+                test_loss=test_loss,
+                averaged_test_loss=averaged_test_loss,
                 grad_norm=float(grad_norm),
                 grad_alive=float(alive),
                 update_ratio=float(ratio),

@@ -17,6 +17,8 @@ from rl_tuner.errors import ConfigError
 from rl_tuner.results import Row
 
 VERSION = 1
+WAITING = 60
+"""Seconds for which a row waits for somebody who reads or writes: who looks on must not end a comparison."""
 STORE = "results.sqlite"
 """The file's name in a run."""
 COLUMNS = {
@@ -52,7 +54,7 @@ class RowStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._errors():
-            self._connection = sqlite3.connect(path, isolation_level=None)
+            self._connection = sqlite3.connect(path, timeout=WAITING, isolation_level=None)
             self._connection.execute("PRAGMA synchronous = FULL")
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, VERSION):
@@ -111,11 +113,11 @@ class RowStore:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")  # which fails, too, where somebody reads for too long
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

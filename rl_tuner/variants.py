@@ -41,6 +41,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "reward-best": {"reward": "best_improvement"},
         "reward-final": {"reward": "final_improvement"},
         "reward-relative": {"reward": "relative_improvement"},
+        "reward-test": {"reward": "test_improvement"},
         "actions-continuous": {"actions": "continuous"},
         "actions-discrete": {"actions": "discrete"},
         "actions-anchored": {"actions": "anchored"},

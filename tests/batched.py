@@ -121,6 +121,7 @@ class Twins:
         rtol: How far the two may be apart.
         seeds: By slot.
         averaging: Whether averages of the weights are kept.
+        tested: Whether test losses are measured.
     """
 
     def __init__(
@@ -129,14 +130,15 @@ class Twins:
         rtol: float,
         seeds: Sequence[int] | None = None,
         averaging: bool = False,
+        tested: bool = False,
     ) -> None:
-        self.batched = BatchedEngine(len(jobs), averaging=averaging)
+        self.batched = BatchedEngine(len(jobs), averaging=averaging, tested=tested)
         self.references = []
         self.rtol = rtol
         for slot, job in enumerate(jobs):
             streams = Streams(slot if seeds is None else seeds[slot])
             self.batched.start(slot, job, streams)
-            self.references.append(ReferenceEngine(job, streams, averaging))
+            self.references.append(ReferenceEngine(job, streams, averaging, tested))
 
     @property
     def running(self) -> NDArray[np.int64]:
@@ -167,6 +169,8 @@ class Twins:
             "train_noise",
             "val_loss",
             "averaged_loss",
+            "test_loss",
+            "averaged_test_loss",
             "grad_norm",
             "update_ratio",
         ):

@@ -14,6 +14,7 @@ import typer
 from rl_tuner import __version__
 from rl_tuner.cli import app, main
 from rl_tuner.envs.suites import SUITES
+from rl_tuner.rewards import REWARDS
 from tests.conftest import ROOT
 from tests.tiny import TINY
 
@@ -168,6 +169,12 @@ def test_every_option_that_the_documents_use_exists(file: str) -> None:
         known = {o for parameter in command.params for o in (*parameter.opts, *parameter.secondary_opts)}
         used = set(re.findall(r" (--[a-z][a-z-]*)", rest))
         assert used <= known, f"{file}: rl-tuner {name} {part} has no {', '.join(used - known)}"
+
+
+def test_the_help_of_train_names_every_reward() -> None:
+    group: Any = typer.main.get_command(app)
+    (option,) = [p for p in group.commands["train"].params if p.name == "reward"]
+    assert re.findall(r"\w+_improvement", option.help) == list(REWARDS)
 
 
 def test_a_paragraph_of_the_help_is_wrapped_as_a_whole(

@@ -27,16 +27,18 @@ def test_the_criterion_is_validation_loss_or_without_it_training_loss() -> None:
 
 
 def test_a_track_with_validation_computed_by_hand() -> None:
-    track = Track.begin(4.0, Extent.of(6400, 64, 800))
-    track = track.accept(Interval(train_early=3.0, train_late=2.5, val_loss=2.0, grad_norm=0.5))
+    track = Track.begin(4.0, Extent.of(6400, 64, 800), 6.0)
+    shown = Interval(train_early=3.0, train_late=2.5, val_loss=2.0, test_loss=5.0, grad_norm=0.5)
+    track = track.accept(shown)
     assert fields(track) == {
-        "first": 4.0, "last": 2.0, "best": 2.0, "lowest": 2.0,
+        "first": 4.0, "last": 2.0, "best": 2.0, "lowest": 2.0, "test_first": 6.0, "test_kept": 5.0,
         "train_first": 3.0, "train_last": 2.5, "train_best": 2.5, "grad_first": 0.5, "grad_last": 0.5,
         "updates": 100, "epochs": 8,
     }  # fmt: skip
-    track = track.accept(Interval(train_early=2.4, train_late=2.6, val_loss=2.2, grad_norm=0.4))
+    shown = Interval(train_early=2.4, train_late=2.6, val_loss=2.2, test_loss=3.0, grad_norm=0.4)
+    track = track.accept(shown)
     assert fields(track) == {
-        "first": 4.0, "last": 2.2, "best": 2.0, "lowest": 2.0,
+        "first": 4.0, "last": 2.2, "best": 2.0, "lowest": 2.0, "test_first": 6.0, "test_kept": 5.0,
         "train_first": 3.0, "train_last": 2.6, "train_best": 2.5, "grad_first": 0.5, "grad_last": 0.4,
         "updates": 100, "epochs": 8,
     }  # fmt: skip
@@ -78,11 +80,12 @@ def test_tracks_side_by_side_are_the_same_as_one_by_one(
     names = ("train_early", "train_late", "val_loss", "grad_norm")
     columns = {name: np.array(c) for name, c in zip(names, zip(*shown, strict=True), strict=True)}
     extents = Extent(np.array([1.0, 2.0, NAN]), np.array([NAN, 3.0, 4.0]))
-    together = Track.begin(np.array(first), extents).accept(Interval(**columns)).accept(Interval(**columns))
+    together = Track.begin(np.array(first), extents, np.array(first))
+    together = together.accept(Interval(**columns)).accept(Interval(**columns))
     for i, (start, row) in enumerate(zip(first, shown, strict=True)):
         interval = Interval(**dict(zip(names, row, strict=True)))
         extent = Extent(extents.updates[i], extents.epochs[i])
-        alone = Track.begin(start, extent).accept(interval).accept(interval)
+        alone = Track.begin(start, extent, start).accept(interval).accept(interval)
         for name, value in fields(alone).items():
             np.testing.assert_array_equal(getattr(together, name)[i], value)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,26 @@ def test_a_row_is_on_disk_before_the_file_is_closed() -> None:
     store = RowStore(FILE)
     store.add(make_row())
     assert RowStore(FILE).rows() == (make_row(),)
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_row_waits_for_who_looks_on_but_not_for_ever(
+    patient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rl_tuner.row_store.WAITING", 20 if patient else 0.05)
+    with RowStore(FILE) as store, closing(sqlite3.connect(FILE, check_same_thread=False)) as reader:
+        store.add(make_row("a"))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM rows").fetchone()
+        letting_go = threading.Timer(0.5, reader.rollback)
+        letting_go.start()
+        if patient:
+            store.add(make_row("b"))
+        else:
+            with pytest.raises(OSError, match="locked"):
+                store.add(make_row("b"))
+        letting_go.join()
+        assert len(store.rows()) == 1 + patient
 
 
 def test_a_row_that_is_there_is_not_overwritten() -> None:

@@ -43,7 +43,8 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     reward: Annotated[
         str,
         typer.Option(
-            help="log_improvement, best_improvement, final_improvement or relative_improvement.",
+            help="log_improvement, best_improvement, final_improvement, relative_improvement or "
+            "test_improvement.",
             show_default="best_improvement for grpo, else log_improvement",
         ),
     ] = "",
