@@ -21,6 +21,7 @@ from rl_tuner.files import write_bytes
 from rl_tuner.held_out import held_out_jobs, run_held_out, scores_of
 from rl_tuner.learning import Learner
 from rl_tuner.methods import Experiment, PolicyMethod
+from rl_tuner.policy_file import save_policy
 from rl_tuner.results import Row
 from rl_tuner.runs import RunDirectory, versions
 from rl_tuner.statistics import Estimate, mean_interval, paired_difference, per_job
@@ -207,8 +208,8 @@ def _learn(experiments: Sequence[Experiment], training: _Training) -> tuple[str,
             "split": "train",
             "versions": versions(),
         }
-        agent.save(path / "policy.safetensors", provenance)
-        method = PolicyMethod(agent.policy({"name": training.variant}))
+        save_policy(config.policy(agent, provenance), path / "policy.safetensors")
+        method = PolicyMethod(config.policy(agent, {"name": training.variant}))
         numbered = [replace(each, seed=training.number) for each in experiments]
         return training.variant, run_held_out(training.variant, method, numbered)
 

@@ -17,7 +17,7 @@ class AgentKind(NamedTuple):
         steps: Decisions that it learns from unless told otherwise.
         group_size: So many of those jobs are the same one; divides `num_envs`.
         reward: What it is paid unless told otherwise: a name of `rl_tuner.rewards.REWARDS`.
-        averaging: Whether averaged weights count unless told otherwise.
+        averaging_at_work: Whether its policies ask for averages of the weights unless told otherwise.
         network: Whether what it learns is a network, which can read several decisions, or fewer features.
         options: What else its class is given.
         description: One line for `rl-tuner list`.
@@ -29,7 +29,7 @@ class AgentKind(NamedTuple):
     steps: int
     group_size: int
     reward: str
-    averaging: bool
+    averaging_at_work: bool
     network: bool
     options: Mapping[str, Any]
     description: str
@@ -58,7 +58,7 @@ AGENTS: dict[str, AgentKind] = {
         steps=100_000,
         group_size=1,
         reward="log_improvement",
-        averaging=False,
+        averaging_at_work=False,
         network=True,
         options={},
         description="proximal policy optimization on a small network",
@@ -70,7 +70,7 @@ AGENTS: dict[str, AgentKind] = {
         steps=300_000,
         group_size=16,
         reward="best_improvement",
-        averaging=True,
+        averaging_at_work=True,
         network=True,
         options=RECIPE,
         description="PPO by groups: advantages against other runs of the same job",
@@ -82,7 +82,7 @@ AGENTS: dict[str, AgentKind] = {
         steps=100_000,
         group_size=16,
         reward="log_improvement",
-        averaging=False,
+        averaging_at_work=False,
         network=True,
         options={},
         description="evolution strategy on the weights of a small network",
@@ -94,7 +94,7 @@ AGENTS: dict[str, AgentKind] = {
         steps=10_000,
         group_size=1,
         reward="log_improvement",
-        averaging=False,
+        averaging_at_work=False,
         network=False,
         options={},
         description="tabular Q-learning, a table for each hyperparameter",
@@ -106,7 +106,7 @@ AGENTS: dict[str, AgentKind] = {
         steps=10_000,
         group_size=1,
         reward="log_improvement",
-        averaging=False,
+        averaging_at_work=False,
         network=False,
         options={},
         description="tabular SARSA: learns the value of what it does, on-policy",

@@ -202,7 +202,7 @@ class _Watch:
             return
         self.seconds = seconds = self.clock.seconds
         with self.clock.pause():
-            self.policy = learner.agent.policy()
+            self.policy = learner.config.policy(learner.agent)
             trial = self.opponent.against(self.policy, self.workers)
         point = CurvePoint(learner.agent.steps, seconds, trial)
         self.curve.append(point)

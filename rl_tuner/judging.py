@@ -8,6 +8,7 @@ from typing import Any
 
 from rl_tuner.learning import Learner
 from rl_tuner.policies import LearnedPolicy
+from rl_tuner.policy_file import save_policy
 from rl_tuner.rewards import reward_unit
 from rl_tuner.runs import versions
 from rl_tuner.side_by_side import Run, run_side_by_side
@@ -79,7 +80,7 @@ def judge(learner: Learner, on_job: Callable[[int], object] | None = None) -> Ju
 
     trained, untrained = (
         tuple(evaluate(policy, config.suite, "validation", seeds, one_more))
-        for policy in (learner.agent.policy(), learner.untrained)
+        for policy in (config.policy(learner.agent), learner.untrained)
     )
     return Judgement(trained, untrained)
 
@@ -108,7 +109,7 @@ def finish(learner: Learner, judgement: Judgement) -> dict[str, Any]:
         "validation": validation,
         "versions": versions(),
     }
-    policy = agent.save(learner.run.path / "policy.safetensors", provenance)
+    policy = save_policy(config.policy(agent, provenance), learner.run.path / "policy.safetensors")
     results = {
         "run": str(learner.run.path),
         "policy": str(policy),

@@ -65,7 +65,7 @@ class Learner:
         self._recent: deque[tuple[float, bool]] = deque(maxlen=RECENT)
         try:
             self.agent = config.make_agent(self._log)
-            self.untrained = self.agent.policy({"name": "untrained"})
+            self.untrained = config.policy(self.agent, {"name": "untrained"})
             self._resume()
         except BaseException:
             self.close()

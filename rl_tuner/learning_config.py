@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
 from math import gcd
 from typing import Any
@@ -21,6 +22,7 @@ from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.envs.vector_env import VectorTuningEnv
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FEATURE_GROUPS, features_without
+from rl_tuner.policies import LearnedPolicy
 from rl_tuner.seeding import Streams
 from rl_tuner.space import STANDARD, search_space
 
@@ -33,6 +35,7 @@ FORMERLY: dict[str, Any] = {
     "workers": 1,
     "without": [],
     "averaging": False,
+    "averaging_at_work": False,
 }
 """What settings were, in JSON, that the ``config.json`` of an earlier version does not hold."""
 
@@ -52,8 +55,9 @@ class LearningConfig:
         decisions: Decisions an episode.
         intervals: "geometric" or "uniform".
         rails: Whether the rails are on.
-        averaging: Whether averages of the weights count, too (see `rl_tuner.averaging`); None for the agent's
-            own default.
+        averaging: Whether averages of the weights (see `rl_tuner.averaging`) count in learning.
+        averaging_at_work: Whether they count where the policy is put to work or judged; None for the agent's
+            own default, and True with `averaging`.
         seed: Of the agent and of the jobs drawn.
         eval_jobs: Jobs of the evaluation, >= 2.
         num_envs: Jobs that train side by side, <= `MOST_ENVS`; 0 for the agent's own number.
@@ -78,7 +82,8 @@ class LearningConfig:
     decisions: int = 20
     intervals: str = "geometric"
     rails: bool = True
-    averaging: bool | None = None
+    averaging: bool = False
+    averaging_at_work: bool | None = None
     seed: int = 0
     eval_jobs: int = 10
     num_envs: int = 0
@@ -95,8 +100,8 @@ class LearningConfig:
                 f"{self.agent} learns {' or '.join(kind.actions)} actions, not {self.actions} ones"
             )
         object.__setattr__(self, "reward", self.reward or kind.reward)
-        if self.averaging is None:
-            object.__setattr__(self, "averaging", kind.averaging)
+        if self.averaging_at_work is None:
+            object.__setattr__(self, "averaging_at_work", self.averaging or kind.averaging_at_work)
         object.__setattr__(self, "steps", self.steps or kind.steps)
         object.__setattr__(self, "num_envs", self.num_envs or kind.num_envs)
         object.__setattr__(self, "group_size", self.group_size or gcd(kind.group_size, self.num_envs))
@@ -136,7 +141,8 @@ class LearningConfig:
         """The command line that runs this."""
         lists = {"hyperparameters": ",".join(self.hyperparameters), "without": ",".join(self.without)}
         given = to_dict(self) | lists
-        switches = [f"--{'' if given.pop(name) else 'no-'}{name}" for name in ("rails", "averaging")]
+        names = ("rails", "averaging", "averaging_at_work")
+        switches = [f"--{'' if given.pop(name) else 'no-'}{name.replace('_', '-')}" for name in names]
         options = [f"--{name.replace('_', '-')} {value}" for name, value in given.items() if value != ""]
         return " ".join(["rl-tuner train", *options, *switches])
 
@@ -169,13 +175,22 @@ class LearningConfig:
         agent: Agent = cls(env, seed=self.seed, **self.agent_options())
         return agent
 
+    def policy(self, agent: Agent, provenance: Mapping[str, Any] | None = None) -> LearnedPolicy:
+        """What the agent has learned, to be run as this says; see `rl_tuner.agents.agent.Agent.policy`."""
+        policy = agent.policy(provenance)
+        policy.config = replace(policy.config, averaging=bool(self.averaging_at_work))
+        return policy
+
     def agent_options(self) -> dict[str, Any]:
         """What the agent's class is given besides environment and seed."""
         kind = AGENTS[self.agent]
         options = dict(kind.options)
         if kind.network:
             options["memory"] = self.memory
-            options["features"] = features_without(search_space(self.hyperparameters), self.without)
+            features = features_without(search_space(self.hyperparameters), self.without)
+            # Always 0 in learning without averages: what it would do at work with them is chance.
+            unseen = () if self.averaging else ("averaged_over_val",)
+            options["features"] = tuple(name for name in features if name not in unseen)
         if kind.cls == "EvolutionStrategy":  # PPO asks the environment
             options["group_size"] = self.group_size
         return options

@@ -347,6 +347,33 @@ def test_a_policy_learned_without_groups_does_not_read_them_nor_does_the_untrain
         start(replace(settings, without=("best",)), "run", resume=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "learning", "work"),
+    [
+        ({"agent": "grpo", "num_envs": 2}, False, True),
+        ({"agent": "grpo", "num_envs": 2, "averaging_at_work": False}, False, False),
+        ({"agent": "ppo", "averaging": True}, True, True),
+        ({"agent": "ppo", "averaging": True, "averaging_at_work": False}, True, False),
+        ({"agent": "ppo", "averaging_at_work": True}, False, True),
+        ({"agent": "q-learning"}, False, False),
+        ({"agent": "sarsa", "averaging_at_work": True}, False, True),
+    ],
+)
+def test_averages_may_count_in_learning_at_work_or_both(
+    options: dict[str, Any], learning: bool, work: bool
+) -> None:
+    settings = config(steps=20, **options)
+    assert settings.make_env("train").config.averaging is learning
+    learn(settings, "run")
+    policy = load_policy("run/policy.safetensors")
+    assert policy.config.averaging is work
+    assert start(settings, "other").untrained.config.averaging is work
+    # A network that could never see what averages gain is not to be told when it works.
+    if AGENTS[settings.agent].network:
+        assert ("averaged_over_val" in policy.feature_names) is learning
+    assert f"--{'' if work else 'no-'}averaging-at-work" in settings.command
+
+
 def test_learning_in_other_processes_ends_them_and_keeps_what_was_learned() -> None:
     settings = config(agent="ppo", steps=20, num_envs=4, group_size=2, workers=2)
     with closing(start(settings, "run")) as learner:

@@ -55,10 +55,13 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     intervals: Annotated[str, typer.Option(help="geometric or uniform.")] = "geometric",
     rails: Annotated[bool, typer.Option(help="Restore the last good state after a divergence.")] = True,
     averaging: Annotated[
+        bool, typer.Option(help="Count averages of the weights in learning: the best model may be one.")
+    ] = False,
+    averaging_at_work: Annotated[
         bool | None,
         typer.Option(
-            help="Count averages of the weights, too: the best model may be one.",
-            show_default="averaging for grpo, else no-averaging",
+            help="Count them where the policy is put to work.",
+            show_default="for grpo, and with --averaging",
         ),
     ] = None,
     num_envs: Annotated[
@@ -129,6 +132,7 @@ def train(  # noqa: PLR0913 (each one an option of the command)
         "intervals": intervals,
         "rails": rails,
         "averaging": averaging,
+        "averaging_at_work": averaging_at_work,
         "seed": seed,
         "eval_jobs": eval_jobs,
         "num_envs": num_envs,
