@@ -189,7 +189,8 @@ class LearningConfig:
             options["memory"] = self.memory
             features = features_without(search_space(self.hyperparameters), self.without)
             # Always 0 in learning without averages: what it would do at work with them is chance.
-            unseen = () if self.averaging else ("averaged_over_val",)
+            blind = self.averaging_at_work and not self.averaging
+            unseen = ("averaged_over_val",) if blind else ()
             options["features"] = tuple(name for name in features if name not in unseen)
         if kind.cls == "EvolutionStrategy":  # PPO asks the environment
             options["group_size"] = self.group_size
