@@ -191,6 +191,8 @@ class BatchedEngine:
 
     def _measure(self, slots: Ints, split: str, losses: Floats, weights: str = "theta") -> None:
         """Writes the losses of the batched slots that hold a split: of the weights, or of `AVERAGE`."""
+        if split == "test" and not self.tested:  # nobody holds any: no need to ask each seat
+            return
         for group, where, _ in self._by_group(slots):
             seats = {slot: self._batched(slot) for slot in where.tolist()}
             held = {slot: seat.held(split) for slot, seat in seats.items()}

@@ -221,7 +221,7 @@ class Record:
         train_loss: Training loss over the interval's second half.
         val_loss: Validation loss at its end; NaN without validation, inf where it was not finite.
         best: The lowest criterion so far, of averaged weights too where they are kept.
-        reward: In nats.
+        reward: In the reward's unit.
         verdict: "good", "diverged" or "collapsed".
         values: The hyperparameters the interval was trained with.
     """
