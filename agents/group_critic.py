@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rl_tuner.agents.groups import Bools, Floats, Groups, Ints
@@ -98,9 +99,9 @@ class GroupCritic:
             self._seen[d] += len(x)
 
     def get_state(self) -> dict[str, Any]:
-        """What it has learned."""
-        arrays = {name: getattr(self, f"_{name}").copy() for name in _ARRAYS}
-        return {**arrays, "rollouts": self.rollouts}
+        """What it has learned, as tensors: a checkpoint holds no arrays."""
+        tensors = {name: torch.tensor(getattr(self, f"_{name}")) for name in _ARRAYS}
+        return {**tensors, "rollouts": self.rollouts}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Sets it.
@@ -110,7 +111,7 @@ class GroupCritic:
         """
         self.check_state(state)
         for name in _ARRAYS:
-            setattr(self, f"_{name}", np.array(state[name], np.float64))
+            setattr(self, f"_{name}", torch.as_tensor(state[name]).numpy().copy())
         self.rollouts = int(state["rollouts"])
 
     def check_state(self, state: Mapping[str, Any]) -> None:
@@ -120,7 +121,7 @@ class GroupCritic:
             ConfigError: It is of another number of decisions or facts.
         """
         for name in _ARRAYS:
-            mine, theirs = getattr(self, f"_{name}").shape, np.shape(state[name])
+            mine, theirs = getattr(self, f"_{name}").shape, tuple(state[name].shape)
             if mine != theirs:
                 raise ConfigError(f"the critic's state is of shape {theirs}, not {mine}")
 

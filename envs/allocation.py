@@ -96,27 +96,14 @@ class Allocator:
         loss = job.loss_name
         if loss is None:
             raise NotBatchedError("its loss is its own")
-        train, validation = self._samples.find(job, "train"), self._samples.find(job, "validation")
-        if train is None:
-            raise JobError("a job needs training samples")
-        test = self._samples.find(job, "test") if self._tested else None
-        for name, samples in (("validation", validation), ("test", test)):
-            if samples is not None and samples.kind != train.kind:
-                raise NotBatchedError(
-                    f"its {name} samples have another shape or type than those it trains on"
-                )
+        train, validation, test = self._find_samples(job)
         if loss == "bce":
             require_probabilities(*train.targets)
         model = job.build_model(streams.seed_of("init"))
         if torch.device(job.device) != CPU:
             model = model.to(CPU)
         optimizer = job.build_optimizer(model)
-        rule = rule_of(optimizer)
-        if rule is None:
-            raise NotBatchedError(f"there is no update rule for its {type(optimizer).__name__}")
-        owned = {id(p) for p in optimizer.param_groups[0]["params"]}
-        if owned != {id(p) for p in model.parameters()}:
-            raise NotBatchedError("its optimizer does not update every parameter of its model")
+        rule = _require_rule(optimizer, model)
         rates = np.array([layer.p for layer in dropout_layers(model)])
         if (rates >= 1).any():
             raise NotBatchedError("it has a dropout rate of 1")
@@ -146,6 +133,19 @@ class Allocator:
             validation=None if validation is None else arena.take(validation.pool),
             test=None if test is None else arena.take(test.pool),
         )
+
+    def _find_samples(self, job: TrainingJob) -> tuple[JobSamples, JobSamples | None, JobSamples | None]:
+        """A job's train, validation and test samples; the last only where they are measured."""
+        train, validation = self._samples.find(job, "train"), self._samples.find(job, "validation")
+        if train is None:
+            raise JobError("a job needs training samples")
+        test = self._samples.find(job, "test") if self._tested else None
+        for name, samples in (("validation", validation), ("test", test)):
+            if samples is not None and samples.kind != train.kind:
+                raise NotBatchedError(
+                    f"its {name} samples have another shape or type than those it trains on"
+                )
+        return train, validation, test
 
     def _number(self, rule: UpdateRule) -> int:
         if rule not in self._rules:
@@ -191,6 +191,21 @@ class Allocator:
         idle = [key for key, entry in self._groups.items() if not entry.group.rows.used]
         for key in idle[: max(len(idle) - IDLE, 0)]:
             del self._groups[key]
+
+
+def _require_rule(optimizer: torch.optim.Optimizer, model: nn.Module) -> UpdateRule:
+    """The update rule of an optimizer of all of a model's parameters.
+
+    Raises:
+        NotBatchedError: There is none, or it leaves a parameter out.
+    """
+    rule = rule_of(optimizer)
+    if rule is None:
+        raise NotBatchedError(f"there is no update rule for its {type(optimizer).__name__}")
+    owned = {id(p) for p in optimizer.param_groups[0]["params"]}
+    if owned != {id(p) for p in model.parameters()}:
+        raise NotBatchedError("its optimizer does not update every parameter of its model")
+    return rule
 
 
 def _checked_outputs(stacked: StackedModel, model: nn.Module, loss: str, pool: TensorPool) -> torch.Tensor:

@@ -208,17 +208,29 @@ def test_ppo_goes_on_from_its_last_update() -> None:
     assert again.agent.steps >= 900
 
 
-@pytest.mark.parametrize(("agent", "least"), [("q-learning", 450), ("ppo", 420)])
-def test_a_run_of_many_jobs_goes_on_from_its_checkpoint_the_same_way_each_time(
-    agent: str, least: int
-) -> None:
-    # PPO's rollouts are 140 decisions of each of the three jobs; tables keep every decision.
-    settings = config(agent=agent, steps=600, num_envs=3)
+MANY: dict[str, dict[str, Any]] = {
+    "q-learning": {"num_envs": 3},
+    "sarsa": {"num_envs": 3},
+    "ppo": {"num_envs": 3},
+    "grpo": {"num_envs": 4, "group_size": 2, "reward": "best_improvement"},
+    "es": {"num_envs": 4, "group_size": 2},
+}
+"""Settings of a short run of each agent on several jobs at once."""
+
+
+def test_every_agent_is_run_on_many_jobs() -> None:
+    assert MANY.keys() == AGENTS.keys()
+
+
+@pytest.mark.parametrize("agent", MANY)
+def test_a_run_of_many_jobs_goes_on_from_its_checkpoint_the_same_way_each_time(agent: str) -> None:
+    settings = config(agent=agent, steps=600, **MANY[agent])
     learner = start(settings, "cut/run", seconds=0.0)
     with pytest.raises(KeyboardInterrupt):
         learner.fit(interrupt_after(45))
     shutil.copytree("cut/run", "copy/run")
-    assert start(settings, "copy/run", resume=True).agent.steps == least
+    # Tables keep every decision, the others what they had learned from: whole rollouts, or generations.
+    assert 0 < start(settings, "copy/run", resume=True).agent.steps <= 450
     assert learn(settings, "cut/run", resume=True) == learn(settings, "copy/run", resume=True)
     assert start(settings, "cut/run", resume=True).agent.steps >= 600
 
@@ -468,6 +480,18 @@ def test_a_checkpoint_round_trips_tensors_and_plain_types() -> None:
 class _Bomb:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path("exploded").touch, ())
+
+
+@pytest.mark.parametrize(
+    "foreign", [np.zeros(2), np.float64(1.0), Path("x"), object()], ids=lambda v: type(v).__name__
+)
+def test_what_a_checkpoint_could_not_give_back_is_refused_when_it_is_written(foreign: object) -> None:
+    write_checkpoint(Path("c.pt"), {"agent": 1})
+    with pytest.raises(
+        TypeError, match=rf"the checkpoint\['agent'\]\[1\]\['x'\] is a {type(foreign).__name__}"
+    ):
+        write_checkpoint(Path("c.pt"), {"agent": [0, {"x": foreign}]})
+    assert read_checkpoint(Path("c.pt"), ("agent",)) == {"agent": 1}
 
 
 @pytest.mark.parametrize("fault", ["empty", "truncated", "text", "pickle", "code", "other keys", "missing"])
