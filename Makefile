@@ -20,12 +20,13 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev]'
 	@touch $@
 
-# The whole road once: learn two policies on one set of jobs, put them on jobs they have never seen, compare.
+# The whole road once: learn two policies on one set of jobs, put them on jobs they have never seen, compare them with
+# schedules, random search and the policy that comes along. Many jobs once each tell more than few jobs many times.
 demo: $(STAMP)
 	$(BIN)/rl-tuner train --agent q-learning --num-envs 32 --suite quick --steps $(TABLE_STEPS) --out $(DEMO)/q-learning
 	$(BIN)/rl-tuner train --agent ppo --suite quick --steps $(STEPS) --out $(DEMO)/ppo
 	$(BIN)/rl-tuner compare $(DEMO)/ppo/policy.safetensors $(DEMO)/q-learning/policy.safetensors \
-		constant cosine plateau random@16 --suite quick --split test --jobs 3 --seeds 5 --no-controls \
+		default constant cosine plateau random@16 --suite quick --split test --jobs 20 --seeds 1 --no-controls \
 		--out $(DEMO)/compare
 
 test: $(STAMP)
@@ -37,13 +38,15 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n auto -m "not slow" --cov --cov-report=term --cov-fail-under=90
 	$(BIN)/python -m pytest -n auto -m slow
 
-# The policies that come along, each learned again by one command; `make reproduce-policies` takes about an
-# hour on two cores, `make reproduce-q-table` one of them.
-LEARN_default := --agent grpo --steps 300000 --workers 2
+# The policies that come along, each learned again by one command; `make -j2 reproduce-policies` takes somewhat more
+# than an hour on two cores, `make reproduce-q-table` is one of them.
+LEARN_default := --agent grpo --steps 300000
 LEARN_lr-only := --agent grpo --steps 100000 --hyperparameters lr
 LEARN_no-validation := --agent grpo --steps 100000 --without validation,best
-LEARN_q-table := --agent q-learning --steps 40000 --num-envs 128 --group-size 16 --reward best_improvement
-LEARN_sarsa := --agent sarsa --steps 40000 --num-envs 128 --group-size 16 --reward best_improvement
+LEARN_q-table := --agent q-learning --steps 40000 --num-envs 128 --group-size 16 --reward best_improvement \
+	--averaging-at-work
+LEARN_sarsa := --agent sarsa --steps 40000 --num-envs 128 --group-size 16 --reward best_improvement \
+	--averaging-at-work
 REPRODUCED := runs/policies-$(shell date +%Y%m%d-%H%M%S)
 REPRODUCE := reproduce-default reproduce-lr-only reproduce-no-validation reproduce-q-table reproduce-sarsa
 .PHONY: reproduce-policies $(REPRODUCE)

@@ -127,7 +127,7 @@ def test_a_run_leaves_report_figures_tables_rows_results_and_a_tensorboard_run_e
         "report.html",
         "tensorboard",
     }
-    expected |= {"rows.csv", "summary.csv", "methods.csv", "analysis.json"}
+    expected |= {"rows.csv", "summary.csv", "methods.csv", "analysis.json", "tables.md"}
     assert {path.name for path in Path("x").iterdir() if path.suffix != ".png"} == expected
     found = results()
     figures = {path.name for path in Path("x").glob("*.png")}
@@ -210,7 +210,8 @@ def test_an_interrupted_run_is_resumed_and_ends_with_the_same_table(monkeypatch:
     assert "continuing at 3 of 8 runs" in resumed.stdout
     assert table_of(resumed.stdout) == table_of(whole.stdout)
     assert untimed("x") == untimed("whole")
-    assert Path("x/summary.csv").read_text() == Path("whole/summary.csv").read_text()
+    for table in ("summary.csv", "tables.md"):
+        assert Path("x", table).read_text() == Path("whole", table).read_text()
 
 
 def test_a_finished_run_is_resumed_without_running_anything(monkeypatch: pytest.MonkeyPatch) -> None:

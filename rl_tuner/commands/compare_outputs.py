@@ -48,6 +48,7 @@ def write_outputs(
     from rl_tuner.analysis import analyse
     from rl_tuner.controls import CONTROLS
     from rl_tuner.methods import learned
+    from rl_tuner.report_markdown import write_markdown
     from rl_tuner.report_page import write_report
     from rl_tuner.reports import write_analysis, write_csv, write_tensorboard_summary
     from rl_tuner.row_store import STORE
@@ -59,9 +60,11 @@ def write_outputs(
     counts = {name: p.provenance.get("episodes") for name, p in policies.items() if name not in controls}
     episodes = {name: float(n) for name, n in counts.items() if n is not None}
     analysis = analyse(comparison, episodes, {job: spec.unseen for job, spec in enumerate(asked.drawn)})
+    command = _command(asked.names, asked.settings, controls=bool(controls))
     tables = [*write_csv(comparison, run.path), *write_analysis(analysis, run.path)]
+    tables.append(write_markdown(analysis, command, run.path))
     provenance = {
-        "command": _command(asked.names, asked.settings, controls=bool(controls)),
+        "command": command,
         "settings": {name: value for name, value in asked.settings.items() if value is not None},
         "versions": versions(),
         "controls": controls,
