@@ -24,9 +24,9 @@ def write_markdown(analysis: Analysis, command: str, folder: Path) -> Path:
 def markdown(analysis: Analysis, command: str) -> str:
     """Tables of all methods, best score first, and the command that they are from.
 
-    The first table has the scores, the paired difference to the method named first, the trial equivalents
-    where there are any, and the crashes. The second has scores and trial equivalents for each kind of job,
-    where there are several kinds.
+    The first table has the scores, the paired difference to the first method that is not the baseline, the
+    trial equivalents where there are any, and the crashes. The second has the scores, trial equivalents and
+    crashes of each kind of job, where there are several kinds.
 
     Args:
         analysis: The statistics.
@@ -44,14 +44,20 @@ def markdown(analysis: Analysis, command: str) -> str:
     return "\n\n".join([*parts, f"```\n{command}\n```"]) + "\n"
 
 
+def _first(analysis: Analysis) -> MethodAnalysis:
+    """What the comparison was most likely made for: the method named first, the baseline left aside."""
+    others = (method for method in analysis.methods if method.method != analysis.baseline)
+    return next(others, analysis.methods[0])
+
+
 def _headings(analysis: Analysis, runs: int) -> list[str]:
-    first = analysis.methods[0].method
+    first = _first(analysis).method
     worth = [r"k\* of the mean", r"k\* over jobs"] if analysis.best_of else []
     return ["method", "score (IQM)", f"`{first}`'s score {MINUS} its, paired", *worth, f"crashes of {runs}"]
 
 
 def _row(analysis: Analysis, method: MethodAnalysis, runs: int) -> list[str]:
-    difference = analysis.methods[0].difference.get(method.method)
+    difference = _first(analysis).difference.get(method.method)
     cells = [_inline(estimate_cell(method.iqm)), _inline(estimate_cell(difference)) if difference else ""]
     if analysis.best_of:
         worth = method.equivalents

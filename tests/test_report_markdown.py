@@ -25,7 +25,8 @@ def tables(text: str) -> list[list[list[str]]]:
 def test_every_method_has_a_line_with_its_figures_best_score_first() -> None:
     _, analysis = full()
     headings, *lines = tables(markdown(analysis, "rl-tuner compare"))[0]
-    first, runs = analysis.methods[0], analysis.jobs * analysis.seeds
+    first, runs = analysis.methods[1], analysis.jobs * analysis.seeds
+    assert analysis.methods[0].method == analysis.baseline
     assert headings == [
         "method", "score (IQM)", f"`{first.method}`'s score {MINUS} its, paired", r"k\* of the mean",
         r"k\* over jobs", f"crashes of {runs}",
