@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rl_tuner.actions import ActionMap
 from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import ConfigError
-from rl_tuner.policies import LearnedPolicy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.policy_file import save_policy
 from rl_tuner.space import SearchSpace
 

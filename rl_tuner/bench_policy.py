@@ -22,7 +22,7 @@ from rl_tuner.config import require_range, to_dict
 from rl_tuner.learning import Learner
 from rl_tuner.learning_config import LearningConfig
 from rl_tuner.opponent import Opponent, Trial
-from rl_tuner.policies import LearnedPolicy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.runs import RunDirectory, versions
 from rl_tuner.static_setting import StaticSetting
 from rl_tuner.timing import one_thread

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from rl_tuner._version import __version__
-from rl_tuner.commands import apply, bench, compare, inspect, listing, search, train
+from rl_tuner.commands import apply, bench, compare, ensemble, inspect, listing, search, train
 from rl_tuner.errors import RlTunerError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("train")(train.train)
+app.command("ensemble")(ensemble.ensemble)
 app.command("apply")(apply.apply)
 app.command("search")(search.search)
 app.command("compare")(compare.compare)

@@ -13,18 +13,22 @@ different lengths blur the means: to beat them shows less there.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rl_tuner.ensemble_policy import EnsemblePolicy
 from rl_tuner.errors import PolicyError
 from rl_tuner.features import CLOCK, HYPERPARAMETER_FEATURES
 from rl_tuner.habits import Habits, WrappedPolicy, habits
-from rl_tuner.policies import LearnedPolicy, MLPPolicy, QTablePolicy
-from rl_tuner.policy import Policy
+from rl_tuner.policies import MLPPolicy, QTablePolicy
+from rl_tuner.policy import LearnedPolicy, Policy
 from rl_tuner.seeding import Streams
+
+if TYPE_CHECKING:
+    import torch
 
 CONTROLS = ("untrained", "blind", "replay")
 """Their names, put behind a policy's."""
@@ -92,22 +96,44 @@ def untrained(policy: LearnedPolicy, seed: int = 0) -> LearnedPolicy:
         PolicyError: It is of a kind that is not known here.
     """
     provenance = {**policy.provenance, "name": f"{policy.name}-untrained"}
-    space, config, names = policy.space, policy.config, policy.feature_names
     if isinstance(policy, QTablePolicy):
         tables = [np.zeros_like(table) for table in policy.tables]
-        return QTablePolicy(space, config, provenance, policy.binnings, tables, names)
-    if not isinstance(policy, MLPPolicy):
-        raise PolicyError(f"nobody knows what a {type(policy).__name__} is before it has learned")
+        return QTablePolicy(
+            policy.space, policy.config, provenance, policy.binnings, tables, policy.feature_names
+        )
     import torch
 
     generator = torch.Generator().manual_seed(Streams(seed).seed_of("init"))
+    if isinstance(policy, EnsemblePolicy):
+        members = [_untrained_network(member, member.provenance, generator) for member in policy.members]
+        fresh = EnsemblePolicy(members, provenance)
+        fresh.config = policy.config  # which may have been changed since it was made of its members
+        return fresh
+    if isinstance(policy, MLPPolicy):
+        return _untrained_network(policy, provenance, generator)
+    raise PolicyError(f"nobody knows what a {type(policy).__name__} is before it has learned")
+
+
+def _untrained_network(
+    policy: MLPPolicy, provenance: Mapping[str, Any], generator: torch.Generator
+) -> MLPPolicy:
+    import torch
+
     layers = []
     for number, (weight, bias) in enumerate(policy.layers):
         gain = OUTPUT_GAIN if number == len(policy.layers) - 1 else HIDDEN_GAIN
         fresh = torch.nn.init.orthogonal_(torch.empty_like(weight), gain, generator=generator)
         layers.append((fresh, torch.zeros_like(bias)))
-    kind, activation, memory = policy.actions.kind, policy.activation, policy.memory
-    return MLPPolicy(space, kind, config, names, provenance, layers, activation, memory)
+    return MLPPolicy(
+        policy.space,
+        policy.actions.kind,
+        policy.config,
+        policy.feature_names,
+        provenance,
+        layers,
+        policy.activation,
+        policy.memory,
+    )
 
 
 def controls_of(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.features import FeatureSet
 from rl_tuner.frame_stack import FrameStack
-from rl_tuner.policies import LearnedPolicy, MLPPolicy, QTablePolicy, greedy
+from rl_tuner.policies import NetworkPolicy, QTablePolicy, greedy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.wording import advice, condition, feature_words, move
 
 STAGES = ("early", "middle", "late")
@@ -182,7 +183,7 @@ def rules(policy: QTablePolicy, visits: Visits) -> tuple[Rule, ...]:
     return tuple(sorted(found, key=lambda rule: -rule.gap * rule.share))
 
 
-def sensitivities(policy: MLPPolicy, visits: Visits) -> tuple[Sensitivity, ...]:
+def sensitivities(policy: NetworkPolicy, visits: Visits) -> tuple[Sensitivity, ...]:
     """How each action answers to each feature, the strongest first; features that never varied left out.
 
     A central difference at each visit: the feature half a standard deviation up against half a one down,
@@ -207,7 +208,7 @@ def sensitivities(policy: MLPPolicy, visits: Visits) -> tuple[Sensitivity, ...]:
     return tuple(sorted(found, key=lambda s: -abs(s.slope)))
 
 
-def _inputs(policy: MLPPolicy, visits: Visits) -> NDArray[np.float32]:
+def _inputs(policy: NetworkPolicy, visits: Visits) -> NDArray[np.float32]:
     """What the network was given at each visit, shape (n, memory x features)."""
     frames = FrameStack(policy.memory, len(policy.feature_names))
     inputs = []
@@ -241,7 +242,7 @@ def _rule(policy: QTablePolicy, d: int, row: int, share: float) -> Rule | None:
     )
 
 
-def _mean_action(policy: MLPPolicy, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+def _mean_action(policy: NetworkPolicy, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
     """The network's actions as fractions of the step, smooth in its inputs, shape (n, D)."""
     out = policy.forward(inputs).astype(np.float64)
     if policy.actions.kind != "discrete":

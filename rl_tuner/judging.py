@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl_tuner.learning import Learner
-from rl_tuner.policies import LearnedPolicy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.policy_file import save_policy
 from rl_tuner.rewards import reward_unit
 from rl_tuner.runs import versions
@@ -60,16 +60,29 @@ class Judgement:
             "difference": paired_difference(self.trained, self.untrained),
         }
 
+    @property
+    def returns(self) -> dict[str, tuple[float, ...]]:
+        """The returns by name, as ``results.json`` holds them."""
+        return {"trained": self.trained, "untrained": self.untrained}
 
-def judge(learner: Learner, on_job: Callable[[int], object] | None = None) -> Judgement:
+
+def judge_policies(
+    trained: LearnedPolicy,
+    untrained: LearnedPolicy,
+    suite: str,
+    jobs: int,
+    on_job: Callable[[int], object] | None = None,
+) -> Judgement:
     """Evaluates what was learned, and what there was before, on held-out jobs of the validation split.
 
     Args:
-        learner: Its agent is judged as it stands.
-        on_job: Called with the number of jobs done, of twice `eval_jobs` in all.
+        trained: What is judged.
+        untrained: What it is compared with.
+        suite: Whose jobs.
+        jobs: How many for each.
+        on_job: Called with the number of jobs done, of twice `jobs` in all.
     """
-    config = learner.config
-    seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.eval_jobs)
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + jobs)
     done = 0
 
     def one_more() -> None:
@@ -78,11 +91,29 @@ def judge(learner: Learner, on_job: Callable[[int], object] | None = None) -> Ju
         if on_job is not None:
             on_job(done)
 
-    trained, untrained = (
-        tuple(evaluate(policy, config.suite, "validation", seeds, one_more))
-        for policy in (config.policy(learner.agent), learner.untrained)
+    first, second = (
+        tuple(evaluate(policy, suite, "validation", seeds, one_more)) for policy in (trained, untrained)
     )
-    return Judgement(trained, untrained)
+    return Judgement(first, second)
+
+
+def judge(learner: Learner, on_job: Callable[[int], object] | None = None) -> Judgement:
+    """Judges what a learner's agent has learned so far; see `judge_policies`."""
+    config = learner.config
+    trained = config.policy(learner.agent)
+    return judge_policies(trained, learner.untrained, config.suite, config.eval_jobs, on_job)
+
+
+def validation_scores(judgement: Judgement, reward: str) -> dict[str, Any]:
+    """What a policy file says of its judgement: jobs, unit, and estimates as mean, low and high.
+
+    Args:
+        judgement: Which.
+        reward: What the returns are sums of, a name of `rl_tuner.rewards`.
+    """
+    scores = {name: {"mean": e.mean, "low": e.low, "high": e.high} for name, e in judgement.estimates.items()}
+    jobs, unit = len(judgement.trained), reward_unit(reward)
+    return {"jobs": jobs, "first_seed": EVALUATION_SEED, "unit": unit, **scores}
 
 
 def finish(learner: Learner, judgement: Judgement) -> dict[str, Any]:
@@ -94,9 +125,7 @@ def finish(learner: Learner, judgement: Judgement) -> dict[str, Any]:
         PolicyError: The policy cannot be written.
     """
     config, agent = learner.config, learner.agent
-    scores = {name: {"mean": e.mean, "low": e.low, "high": e.high} for name, e in judgement.estimates.items()}
-    unit = reward_unit(config.reward)
-    validation = {"jobs": config.eval_jobs, "first_seed": EVALUATION_SEED, "unit": unit, **scores}
+    validation = validation_scores(judgement, config.reward)
     provenance = {
         "name": learner.run.path.name,
         "agent": config.agent,
@@ -116,8 +145,7 @@ def finish(learner: Learner, judgement: Judgement) -> dict[str, Any]:
         "agent": config.agent,
         "steps": agent.steps,
         "episodes": agent.episodes,
-        "validation": validation
-        | {"returns": {"trained": judgement.trained, "untrained": judgement.untrained}},
+        "validation": validation | {"returns": judgement.returns},
     }
     learner.run.write_results(results)
     return results

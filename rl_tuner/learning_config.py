@@ -22,7 +22,7 @@ from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.envs.vector_env import VectorTuningEnv
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FEATURE_GROUPS, features_without
-from rl_tuner.policies import LearnedPolicy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.seeding import Streams
 from rl_tuner.space import STANDARD, search_space
 

@@ -21,8 +21,7 @@ from rl_tuner.envs.job_specs import JobSpec
 from rl_tuner.envs.tuning_env import TuningEnv
 from rl_tuner.envs.tuning_free import require_tuning_free, tuning_free
 from rl_tuner.envs.tuning_setup import Source
-from rl_tuner.policies import LearnedPolicy
-from rl_tuner.policy import Policy
+from rl_tuner.policy import LearnedPolicy, Policy
 from rl_tuner.policy_file import load_policy
 from rl_tuner.results import Place, Row
 from rl_tuner.rollout import Beginning, beginning, run_episode

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from rl_tuner.config import to_dict
+from rl_tuner.ensemble_policy import EnsemblePolicy
 from rl_tuner.envs.architectures import ARCHITECTURES, parse_architecture
 from rl_tuner.envs.datasets import DATASETS
 from rl_tuner.envs.jobs import OPTIMIZERS
 from rl_tuner.envs.samples import KINDS
 from rl_tuner.envs.suites import load_suite, suite_names
-from rl_tuner.policies import LearnedPolicy, MLPPolicy, QTablePolicy
+from rl_tuner.policies import MLPPolicy, NetworkPolicy, QTablePolicy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.policy_file import FORMAT_VERSION
 
 TRAINING = ("agent", "command", "suite", "split", "seed", "seeds", "steps", "episodes", "versions")
@@ -43,6 +45,8 @@ def model_card(policy: LearnedPolicy, path: Path) -> dict[str, Any]:
     author = _mapping(said.get(CARD))
     evaluation = {key: said[key] for key in EVALUATION if key in said} | _mapping(author.get("results"))
     training = {key: said[key] for key in TRAINING if key in said}
+    if isinstance(policy, EnsemblePolicy):
+        training["members"] = [str(m.provenance.get("command", m.name)) for m in policy.members]
     jobs = training_jobs(said.get("suite"))
     return {
         "name": policy.name,
@@ -54,7 +58,7 @@ def model_card(policy: LearnedPolicy, path: Path) -> dict[str, Any]:
         "config": to_dict(policy.config),
         "hyperparameters": policy.space.to_dict()["hyperparameters"],
         "features": list(policy.feature_names),
-        "memory": policy.memory if isinstance(policy, MLPPolicy) else 1,
+        "memory": policy.memory if isinstance(policy, NetworkPolicy) else 1,
         "intended_use": _text(author.get("intended")) or _intended(policy),
         "training": training | ({"jobs": jobs} if jobs else {}),
         "evaluation": evaluation,
@@ -101,10 +105,11 @@ def is_estimate(value: object) -> bool:
 def _network(policy: LearnedPolicy) -> dict[str, Any]:
     """The kind of policy, and its size."""
     if isinstance(policy, MLPPolicy):
-        sizes = [policy.memory * len(policy.feature_names), *(len(bias) for _, bias in policy.layers)]
-        parameters = sum(weight.numel() + bias.numel() for weight, bias in policy.layers)
-        network = {"layers": sizes, "activation": policy.activation, "parameters": parameters}
-        return {"kind": "mlp", "network": network}
+        return {"kind": "mlp", "network": _layers(policy)}
+    if isinstance(policy, EnsemblePolicy):
+        one, number = _layers(policy.members[0]), len(policy.members)
+        network = one | {"members": number, "parameters": number * one["parameters"]}
+        return {"kind": "ensemble", "network": network}
     if isinstance(policy, QTablePolicy):
         tables = {
             h.name: {
@@ -119,6 +124,12 @@ def _network(policy: LearnedPolicy) -> dict[str, Any]:
         values = sum(t.size for t in policy.tables)
         return {"kind": "q-table", "network": {"tables": tables, "values": values}}
     return {"kind": type(policy).__name__, "network": {}}
+
+
+def _layers(policy: MLPPolicy) -> dict[str, Any]:
+    sizes = [policy.memory * len(policy.feature_names), *(len(bias) for _, bias in policy.layers)]
+    parameters = sum(weight.numel() + bias.numel() for weight, bias in policy.layers)
+    return {"layers": sizes, "activation": policy.activation, "parameters": parameters}
 
 
 def _intended(policy: LearnedPolicy) -> str:

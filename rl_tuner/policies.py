@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rl_tuner.binning import Binning
 from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import PolicyError
 from rl_tuner.frame_stack import FrameStack
-from rl_tuner.policy import Policy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -21,52 +22,8 @@ if TYPE_CHECKING:
 ACTIVATIONS = ("tanh", "relu")
 
 
-class LearnedPolicy(Policy):
-    """A policy that was learned: it has a name, features it reads by name, and a provenance.
-
-    Args:
-        space: The hyperparameters it moves, D of them.
-        kind: How it acts.
-        config: How it was trained and wants to be run.
-        feature_names: The features it reads, in order.
-        provenance: Where it comes from, JSON-able: suite, seeds, steps, versions, scores.
-
-    Raises:
-        PolicyError: A feature is not one of this version's.
-    """
-
-    def __init__(
-        self,
-        space: SearchSpace,
-        kind: str,
-        config: CourseConfig,
-        feature_names: Sequence[str],
-        provenance: Mapping[str, Any],
-    ) -> None:
-        super().__init__(space, kind, config)
-        known = self.feature_names
-        foreign = [name for name in feature_names if name not in known]
-        if foreign:
-            raise PolicyError(
-                f"the policy reads the feature {foreign[0]!r}, which this rl-tuner does not compute"
-            )
-        self.feature_names = tuple(feature_names)
-        self.provenance = dict(provenance)
-        self._columns = np.array([known.index(name) for name in feature_names], dtype=np.int64)
-
-    @property
-    def name(self) -> str:
-        """The name in the provenance, or the kind of policy."""
-        return str(self.provenance.get("name", type(self).__name__))
-
-    def read(self, observation: NDArray[Any]) -> NDArray[Any]:
-        """What the policy reads of observations of shape (…, F): `feature_names`, the last axis."""
-        read: NDArray[Any] = np.asarray(observation)[..., self._columns]
-        return read
-
-
-class MLPPolicy(LearnedPolicy):
-    """A feed-forward network; acts at the mean (continuous) or at the likeliest choices (discrete).
+class NetworkPolicy(LearnedPolicy):
+    """Acts by the outputs of a feed-forward network, or of several: at the mean, or at the likeliest choices.
 
     With a memory above 1 it reads the last decisions' observations, so that `act` is to be called once a
     decision, and `reset` at an episode's start.
@@ -77,14 +34,11 @@ class MLPPolicy(LearnedPolicy):
         config: See `LearnedPolicy`.
         feature_names: See `LearnedPolicy`.
         provenance: See `LearnedPolicy`.
-        layers: (weight (out, in), bias (out,)) of each layer, float32.
-        activation: Between layers, "tanh" or "relu".
         memory: How many of the last observations are read, >= 1. The network's input is their features
             oldest first, zeros for those before the episode's start.
 
     Raises:
-        PolicyError: The layers do not fit each other, the memory, the features or the actions, or are not
-            finite; or the memory is below 1.
+        PolicyError: The memory is below 1.
     """
 
     def __init__(
@@ -94,39 +48,24 @@ class MLPPolicy(LearnedPolicy):
         config: CourseConfig,
         feature_names: Sequence[str],
         provenance: Mapping[str, Any],
-        layers: Sequence[tuple[torch.Tensor, torch.Tensor]],
-        activation: str = "tanh",
         memory: int = 1,
     ) -> None:
         super().__init__(space, kind, config, feature_names, provenance)
-        if activation not in ACTIVATIONS:
-            raise PolicyError(f"unknown activation {activation!r}: known are {', '.join(ACTIVATIONS)}")
         if not isinstance(memory, int) or isinstance(memory, bool) or memory < 1:
             raise PolicyError(f"memory must be a whole number of observations >= 1, got {memory!r}")
-        outputs = int(self.actions.counts.sum()) if kind == "discrete" else len(space)
-        _check_layers(layers, memory * len(self.feature_names), outputs)
-        # Copies, all aligned alike in memory: networks of the same weights then act alike to the last bit.
-        self.layers = tuple((weight.clone(), bias.clone()) for weight, bias in layers)
-        self.activation = activation
         self.memory = memory
         self._frames = FrameStack(memory, len(self.feature_names))
 
+    @abstractmethod
     def forward(self, stacked: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The network's outputs, shape (…, outputs), for its own input, shape (…, memory x features).
+        """The outputs, shape (…, outputs), for what the network reads, shape (…, memory x features).
+
+        Means of the action, one a hyperparameter, or logits of the choices, one hyperparameter's after the
+        other's.
 
         Raises:
             PolicyError: The input is of another width.
         """
-        import torch
-
-        inputs = self.layers[0][0].shape[1]
-        if stacked.shape[-1] != inputs:
-            raise PolicyError(f"the network reads {inputs} numbers, got an input of shape {stacked.shape}")
-
-        with torch.no_grad():
-            x = torch.from_numpy(np.asarray(stacked, dtype=np.float32))
-            out: NDArray[np.float32] = run_layers(self.layers, x, self.activation).numpy()
-        return out
 
     def act(self, observation: NDArray[np.float32]) -> NDArray[Any]:
         """The action, shape (…, D), for observations of shape (…, F).
@@ -169,6 +108,58 @@ class MLPPolicy(LearnedPolicy):
             self._frames.set_state(state)
         else:
             super().set_state(state)
+
+
+class MLPPolicy(NetworkPolicy):
+    """One feed-forward network.
+
+    Args:
+        space: See `LearnedPolicy`.
+        kind: See `LearnedPolicy`.
+        config: See `LearnedPolicy`.
+        feature_names: See `LearnedPolicy`.
+        provenance: See `LearnedPolicy`.
+        layers: (weight (out, in), bias (out,)) of each layer, float32.
+        activation: Between layers, "tanh" or "relu".
+        memory: See `NetworkPolicy`.
+
+    Raises:
+        PolicyError: The layers do not fit each other, the memory, the features or the actions, or are not
+            finite; or the memory is below 1.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        kind: str,
+        config: CourseConfig,
+        feature_names: Sequence[str],
+        provenance: Mapping[str, Any],
+        layers: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        activation: str = "tanh",
+        memory: int = 1,
+    ) -> None:
+        super().__init__(space, kind, config, feature_names, provenance, memory)
+        if activation not in ACTIVATIONS:
+            raise PolicyError(f"unknown activation {activation!r}: known are {', '.join(ACTIVATIONS)}")
+        outputs = int(self.actions.counts.sum()) if kind == "discrete" else len(space)
+        _check_layers(layers, memory * len(self.feature_names), outputs)
+        # Copies, all aligned alike in memory: networks of the same weights then act alike to the last bit.
+        self.layers = tuple((weight.clone(), bias.clone()) for weight, bias in layers)
+        self.activation = activation
+
+    def forward(self, stacked: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `NetworkPolicy.forward`."""
+        import torch
+
+        inputs = self.layers[0][0].shape[1]
+        if stacked.shape[-1] != inputs:
+            raise PolicyError(f"the network reads {inputs} numbers, got an input of shape {stacked.shape}")
+
+        with torch.no_grad():
+            x = torch.from_numpy(np.asarray(stacked, dtype=np.float32))
+            out: NDArray[np.float32] = run_layers(self.layers, x, self.activation).numpy()
+        return out
 
 
 class QTablePolicy(LearnedPolicy):

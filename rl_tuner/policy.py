@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,3 +59,47 @@ class Policy(ABC):
         """
         if state:
             raise PolicyError(f"the policy {self.name!r} has no memory, got a state with {', '.join(state)}")
+
+
+class LearnedPolicy(Policy):
+    """A policy that was learned: it has a name, features it reads by name, and a provenance.
+
+    Args:
+        space: The hyperparameters it moves, D of them.
+        kind: How it acts.
+        config: How it was trained and wants to be run.
+        feature_names: The features it reads, in order.
+        provenance: Where it comes from, JSON-able: suite, seeds, steps, versions, scores.
+
+    Raises:
+        PolicyError: A feature is not one of this version's.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        kind: str,
+        config: CourseConfig,
+        feature_names: Sequence[str],
+        provenance: Mapping[str, Any],
+    ) -> None:
+        super().__init__(space, kind, config)
+        known = self.feature_names
+        foreign = [name for name in feature_names if name not in known]
+        if foreign:
+            raise PolicyError(
+                f"the policy reads the feature {foreign[0]!r}, which this rl-tuner does not compute"
+            )
+        self.feature_names = tuple(feature_names)
+        self.provenance = dict(provenance)
+        self._columns = np.array([known.index(name) for name in feature_names], dtype=np.int64)
+
+    @property
+    def name(self) -> str:
+        """The name in the provenance, or the kind of policy."""
+        return str(self.provenance.get("name", type(self).__name__))
+
+    def read(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """What the policy reads of observations of shape (…, F): `feature_names`, the last axis."""
+        read: NDArray[Any] = np.asarray(observation)[..., self._columns]
+        return read

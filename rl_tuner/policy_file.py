@@ -1,32 +1,35 @@
 """The policy file: one safetensors file whose JSON header says all that its tensors mean.
 
 Nothing in it is ever executed. Layout: tensors, and under the metadata key ``rl_tuner`` a JSON object with
-``format_version``, ``kind`` ("mlp" or "q-table"), ``search_space``, ``feature_names``, ``actions``,
-``config``, ``network`` and ``provenance``.
+``format_version``, ``kind`` ("mlp", "ensemble" or "q-table"), ``search_space``, ``feature_names``,
+``actions``, ``config``, ``network`` and ``provenance``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from rl_tuner.binning import Binning
 from rl_tuner.config import from_dict, to_dict
 from rl_tuner.course_config import CourseConfig
+from rl_tuner.ensemble_policy import EnsemblePolicy
 from rl_tuner.errors import ConfigError, PolicyError
 from rl_tuner.files import plain, write_bytes
-from rl_tuner.policies import LearnedPolicy, MLPPolicy, QTablePolicy
-from rl_tuner.policy import Policy
+from rl_tuner.policies import MLPPolicy, QTablePolicy
+from rl_tuner.policy import LearnedPolicy, Policy
 from rl_tuner.rails import Rails
 from rl_tuner.space import SearchSpace
 
 if TYPE_CHECKING:
     import torch
+
+    _Layer: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
@@ -42,7 +45,7 @@ def save_policy(policy: Policy, path: str | Path) -> Path:
     """Writes a learned policy as one file, whole or not at all.
 
     Args:
-        policy: An `MLPPolicy` or a `QTablePolicy`.
+        policy: An `MLPPolicy`, an `EnsemblePolicy` or a `QTablePolicy`.
         path: Where; its folder must exist.
 
     Returns:
@@ -56,6 +59,8 @@ def save_policy(policy: Policy, path: str | Path) -> Path:
     path = Path(path)
     if isinstance(policy, MLPPolicy):
         kind, tensors, network = "mlp", *_mlp_parts(policy)
+    elif isinstance(policy, EnsemblePolicy):
+        kind, tensors, network = "ensemble", *_ensemble_parts(policy)
     elif isinstance(policy, QTablePolicy):
         kind, tensors, network = "q-table", *_table_parts(policy)
     else:
@@ -143,12 +148,18 @@ def _build(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Le
     space = SearchSpace.from_dict(header["search_space"])
     config, names = _config(header["config"]), header["feature_names"]
     network, provenance = header["network"], header["provenance"]
-    if header["kind"] == "mlp":
+    if header["kind"] in ("mlp", "ensemble"):
         layers = [
             (tensors[f"{i}.weight"].float(), tensors[f"{i}.bias"].float()) for i in range(network["layers"])
         ]
         activation, memory = network["activation"], network.get("memory", 1)
-        return MLPPolicy(space, header["actions"], config, names, provenance, layers, activation, memory)
+        if header["kind"] == "mlp":
+            return MLPPolicy(space, header["actions"], config, names, provenance, layers, activation, memory)
+        members = [
+            MLPPolicy(space, header["actions"], config, names, said, own, activation, memory)
+            for said, own in zip(network["members"], _unstacked(layers), strict=True)
+        ]
+        return EnsemblePolicy(members, provenance)
     if header["kind"] == "q-table":
         binnings, tables = [], []
         for h in space.hyperparameters:
@@ -159,7 +170,7 @@ def _build(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Le
             binnings.append(Binning(columns, edges))
             tables.append(tensors[f"{h.name}.values"].numpy().astype(np.float64))
         return QTablePolicy(space, config, provenance, binnings, tables, names)
-    raise PolicyError(f"unknown kind {header['kind']!r}: this rl-tuner knows mlp and q-table")
+    raise PolicyError(f"unknown kind {header['kind']!r}: this rl-tuner knows mlp, ensemble and q-table")
 
 
 def _config(data: Mapping[str, Any]) -> CourseConfig:
@@ -176,6 +187,21 @@ def _mlp_parts(policy: MLPPolicy) -> tuple[dict[str, torch.Tensor], dict[str, An
     # Absent without a memory, so that such files stay as they were. An rl-tuner that does not know of it
     # refuses a file that has one, for its first layer then reads more than there are features.
     return tensors, network | ({"memory": policy.memory} if policy.memory > 1 else {})
+
+
+def _ensemble_parts(policy: EnsemblePolicy) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """As of one network, the members' weights stacked along a first axis, and where each one comes from."""
+    import torch
+
+    parts = [_mlp_parts(member) for member in policy.members]
+    tensors = {key: torch.stack([own[key] for own, _ in parts]) for key in parts[0][0]}
+    return tensors, parts[0][1] | {"members": [plain(member.provenance) for member in policy.members]}
+
+
+def _unstacked(layers: Sequence[_Layer]) -> list[tuple[_Layer, ...]]:
+    """The layers of each member."""
+    split = [zip(weight.unbind(), bias.unbind(), strict=True) for weight, bias in layers]
+    return list(zip(*split, strict=True))
 
 
 def _table_parts(policy: QTablePolicy) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

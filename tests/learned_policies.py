@@ -9,8 +9,10 @@ import torch
 
 from rl_tuner.binning import Binning
 from rl_tuner.course_config import CourseConfig
+from rl_tuner.ensemble_policy import EnsemblePolicy
 from rl_tuner.features import FeatureSet
-from rl_tuner.policies import LearnedPolicy, MLPPolicy, QTablePolicy
+from rl_tuner.policies import MLPPolicy, QTablePolicy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.rails import Rails
 from rl_tuner.space import search_space
 
@@ -32,6 +34,11 @@ def network(
     ]
     config = CourseConfig(decisions=12, reward="best_improvement", rails=Rails(rescues=2), patience=4)
     return MLPPolicy(space, kind, config, names, PROVENANCE, layers, "tanh", memory)
+
+
+def ensemble(kind: str = "continuous", members: int = 3, memory: int = 1) -> EnsemblePolicy:
+    """Networks of one form over lr and dropout, with weights of their own."""
+    return EnsemblePolicy([network(kind, seed, memory=memory) for seed in range(members)], PROVENANCE)
 
 
 def tables(seed: int = 0) -> QTablePolicy:
@@ -59,6 +66,9 @@ SAMPLES = {
     "mlp-continuous": lambda: network("continuous"),
     "mlp-discrete": lambda: network("discrete"),
     "mlp-memory": lambda: network("continuous", memory=3),
+    "ensemble-continuous": lambda: ensemble("continuous"),
+    "ensemble-discrete": lambda: ensemble("discrete"),
+    "ensemble-memory": lambda: ensemble("continuous", memory=3),
     "q-table": tables,
 }
 

@@ -22,7 +22,8 @@ from rl_tuner.course_config import CourseConfig
 from rl_tuner.envs import TuningEnv
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FEATURE_GROUPS, features_without
-from rl_tuner.policies import LearnedPolicy, MLPPolicy
+from rl_tuner.policies import MLPPolicy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.policy_file import load_policy
 from rl_tuner.rollout import run_episode
 from rl_tuner.space import SearchSpace, search_space

@@ -30,7 +30,7 @@ from rl_tuner.features import FEATURE_GROUPS, features_without
 from rl_tuner.judging import Judgement, evaluate, finish, judge
 from rl_tuner.learning import Learner, Standing
 from rl_tuner.learning_config import FORMERLY, LearningConfig
-from rl_tuner.policies import LearnedPolicy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.policy_file import load_policy
 from rl_tuner.rollout import Episode
 from rl_tuner.runs import RunDirectory

@@ -22,7 +22,7 @@ from safetensors.torch import load, save
 
 from rl_tuner import load_policy
 from rl_tuner.errors import PolicyError
-from rl_tuner.policies import LearnedPolicy
+from rl_tuner.policy import LearnedPolicy
 from rl_tuner.policy_file import FORMAT_VERSION, save_policy
 from rl_tuner.schedules import SCHEDULES, Cosine
 from tests.learned_policies import SAMPLES, network, random_observations, tables
@@ -253,6 +253,12 @@ FAULTS: dict[str, tuple[str, Callable[[dict[str, Any], Tensors], None], str]] = 
     "lost tensor": ("mlp-continuous", tensor("1.bias", None), "the file lacks '1.bias'"),
     "shape": ("mlp-continuous", tensor("1.weight", torch.zeros(16, 15)), "layer 1"),
     "nan": ("mlp-continuous", tensor("0.bias", torch.full((16,), float("nan"))), "layer 0 .* not finite"),
+    "lost member": ("ensemble-continuous", tensor("0.bias", torch.zeros(2, 16)), "faulty"),
+    "one network only": ("ensemble-continuous", tensor("0.bias", torch.zeros(16)), "faulty"),
+    "no members": ("ensemble-continuous", put("network.members", []), "faulty"),
+    "members' provenance": ("ensemble-continuous", put("network.members", [7, 7, 7]), "faulty"),
+    "a network as an ensemble": ("mlp-continuous", put("kind", "ensemble"), "the file lacks 'members'"),
+    "an ensemble as a network": ("ensemble-continuous", put("kind", "mlp"), "layer 0"),
     "table's nan": ("q-table", tensor("lr.values", torch.full((12, 5), float("nan"))), "table of lr"),
     "table's shape": ("q-table", tensor("lr.values", torch.zeros(12, 4)), "table of lr has shape"),
     "edges fall": ("q-table", tensor("lr.edges.1", torch.tensor([1.0, 0.0])), "strictly increasing"),

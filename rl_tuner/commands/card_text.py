@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rl_tuner.commands.console import columns
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rl_tuner.space import SearchSpace
+
+MOST_LEFT_OUT = 3
+"""Features that a network does not read are named where they are no more than these, else those it reads."""
 
 
 def show_card(found: Mapping[str, Any], console: Console) -> None:
@@ -91,9 +95,12 @@ def _features(card: Mapping[str, Any]) -> str:
     from rl_tuner.wording import feature_words
 
     space = _space(card)
-    if tuple(card["features"]) == FeatureSet(space).names:
+    names = FeatureSet(space).names
+    left_out = [name for name in names if name not in card["features"]]
+    if len(left_out) <= MOST_LEFT_OUT < len(card["features"]):
+        but = f" but {', '.join(feature_words(space, name) for name in left_out)}" if left_out else ""
         read = (
-            f"all {len(card['features'])} features of its search space: the share of the budget, losses and "
+            f"all {len(names)} features of its search space{but}: the share of the budget, losses and "
             "gradients against earlier ones, noise, updates, and where each hyperparameter stands (--json "
             "names them)"
         )
@@ -104,9 +111,10 @@ def _features(card: Mapping[str, Any]) -> str:
 
 def _size(card: Mapping[str, Any]) -> str:
     network = card["network"]
-    if card["kind"] == "mlp":
-        sizes = "-".join(map(str, network["layers"]))
-        return f"{sizes}, {network['activation']}, {network['parameters']:,} parameters"
+    if "layers" in network:
+        form = "-".join(map(str, network["layers"]))
+        form = f"the mean of {network['members']} networks {form}" if "members" in network else form
+        return f"{form}, {network['activation']}, {network['parameters']:,} parameters"
     return f"{len(network['tables'])} tables, {network['values']:,} values"
 
 
@@ -130,13 +138,23 @@ def _bins(bins: Mapping[str, int], space: SearchSpace) -> str:
 def _training(training: Mapping[str, Any]) -> dict[str, str]:
     """How it was learned; the jobs as the suite has them now, the versions last."""
     jobs = training.get("jobs", {})
-    lines = {key: words(value) for key, value in training.items() if key not in ("jobs", "versions")}
+    lines = {
+        key: words(value) for key, value in training.items() if key not in ("jobs", "members", "versions")
+    }
     for key in ("datasets", "architectures", "optimizers"):
         if key in jobs:
             lines[key] = ", ".join(jobs[key])
+    if "members" in training:
+        lines["members"] = _members(training["members"])
     if "versions" in training:
         lines["versions"] = words(training["versions"])
     return lines
+
+
+def _members(commands: Sequence[str]) -> str:
+    """How an ensemble's members were learned: the one command, if they differ in the seed alone."""
+    alike = {re.sub(r"--seed \d+", "--seed SEED", command) for command in commands}
+    return f"each by {alike.pop()}" if len(alike) == 1 else "; ".join(commands)
 
 
 def _show_scores(evaluation: Mapping[str, Any], console: Console) -> None:

@@ -13,8 +13,7 @@ from rl_tuner.config import to_dict
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rl_tuner.policies import LearnedPolicy
-    from rl_tuner.policy import Policy
+    from rl_tuner.policy import LearnedPolicy, Policy
 
 
 def inspect(
@@ -36,7 +35,7 @@ def inspect(
 
     from rl_tuner.config import require_range
     from rl_tuner.model_card import model_card
-    from rl_tuner.policies import LearnedPolicy
+    from rl_tuner.policy import LearnedPolicy
     from rl_tuner.policy_file import load_policy, policy_path
 
     require_range("--jobs", jobs, 0)
@@ -70,7 +69,7 @@ def _behaviour(policy: LearnedPolicy, jobs: int, top: int, seed: int, console: C
     """Habits, and rules or sensitivities, over what the policy meets on some jobs."""
     from rl_tuner.describe import habits, rules, sensitivities, visit
     from rl_tuner.envs.suites import suite_names
-    from rl_tuner.policies import MLPPolicy, QTablePolicy
+    from rl_tuner.policies import NetworkPolicy, QTablePolicy
     from rl_tuner.rewards import reward_unit
 
     suite = policy.provenance.get("suite")
@@ -86,7 +85,7 @@ def _behaviour(policy: LearnedPolicy, jobs: int, top: int, seed: int, console: C
     }
     if isinstance(policy, QTablePolicy):
         found["rules"] = [to_dict(rule) for rule in rules(policy, visits)[:top]]
-    elif isinstance(policy, MLPPolicy):
+    elif isinstance(policy, NetworkPolicy):
         found["sensitivities"] = [to_dict(one) for one in sensitivities(policy, visits)[:top]]
     return found
 

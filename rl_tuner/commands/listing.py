@@ -56,7 +56,7 @@ def list_(  # noqa: PLR0913 (each one an option of the command)
 
 
 def _policies() -> dict[str, Any]:
-    from rl_tuner.policies import LearnedPolicy
+    from rl_tuner.policy import LearnedPolicy
     from rl_tuner.policy_file import load_policy, shipped_policies
 
     found = {}

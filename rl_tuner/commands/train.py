@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rl_tuner.commands.console import Json, Seed, interruptible, listed, make_console, print_json, progress
+from rl_tuner.commands.judgement_table import show_judgement
 from rl_tuner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     if as_json:
         print_json(results)
     else:
-        _report(results, console)
+        show_judgement(results, console)
+        console.print(f"curves       tensorboard --logdir {results['run']}", markup=False)
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:
@@ -214,27 +216,3 @@ def _work(learner: Learner, console: Console) -> dict[str, Any]:
     with progress(console, "judging, trained and untrained", 2 * config.eval_jobs, "jobs") as bar:
         judgement = judge(learner, bar.update)
     return finish(learner, judgement)
-
-
-def _report(results: dict[str, Any], console: Console) -> None:
-    """Both means with their intervals, and where everything lies."""
-    from rich.table import Table
-
-    validation = results["validation"]
-    console.print(
-        f"\nReturn on {validation['jobs']} validation jobs ({validation['unit']}; higher is better):"
-    )
-    table = Table()
-    table.add_column("policy")
-    table.add_column("mean", justify="right")
-    table.add_column("95 % interval", justify="right")
-    for name in ("trained", "untrained", "difference"):
-        row = validation[name]
-        table.add_row(name, f"{row['mean']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}")
-    console.print(table)
-    low, high = validation["difference"]["low"], validation["difference"]["high"]
-    verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
-    console.print(f"The trained policy is {verdict} the untrained one on these jobs.")
-    console.print(f"policy       {results['policy']}", markup=False)
-    console.print(f"why it acts  rl-tuner inspect {results['policy']}", markup=False)
-    console.print(f"curves       tensorboard --logdir {results['run']}", markup=False)
