@@ -9,8 +9,8 @@ Where the rest lies, from the ground up:
   happens from decision to decision, `course_config` how (`courses`, `course_table`, `course_log`: many side
   by side);
 - `trainee` (`usual_lr`), `sampling`, `meter`, `optimizer_modes`: a live model and optimizer under tuning;
-- `policy` → `policies` (learned; `binning`, `frame_stack`), `schedule` → `torch_schedules`, `schedules`;
-  `policy_file`;
+- `policy` → `policies` (learned; `binning`, `frame_stack`) → `ensemble_policy`; `schedule` →
+  `torch_schedules`, `schedules`; `policy_file`;
 - `tuner`: a policy on anybody's loop. `applying` (`user_jobs`, `user_code`, `model_file`): on a user's data;
 - `rollout`: one episode; `side_by_side`: many, the fast twin. `trials`: static settings, many side by side;
 - a search: `searches` (its words), `settings`, `search_dimensions`, `samplers`, `optuna_samplers` →
@@ -22,8 +22,8 @@ Where the rest lies, from the ground up:
   → `analysis` (`kinds`);
 - its report: `report_page`, `report_*`, `figures`, `figure_axes`, `dot_intervals`, `inline_svg`, `reports`;
   `tracking` (TensorBoard) and `plotting` (one run);
-- learning: `learning_config` → `learning`, `judging`, `agent_kinds`, `checkpoint`, `episode_logs`; policies
-  in words: `model_card`, `describe`, `wording`;
+- learning: `learning_config` → `learning`, `judging` → `ensembling`; `agent_kinds`, `checkpoint`,
+  `episode_logs`; policies in words: `model_card`, `describe`, `wording`;
 - figures of speed and of jobs: `benches`, `bench_*`, `timing`, `base_weights`; of learning: `bench_policy`
   (`opponent`), `ablations` (`variants`), on jobs `held_out`;
 - `workers`, `remote`: other processes, for tasks and for objects that stay;

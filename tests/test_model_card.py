@@ -133,6 +133,8 @@ def test_a_shipped_policy_is_small_and_says_where_it_comes_from(name: str) -> No
     policy = load_policy(name)
     card = model_card(policy, path)  # type: ignore[arg-type]
     assert card["bytes"] <= 200_000
-    assert card["training"]["command"].startswith("rl-tuner train ")
-    assert {"suite", "seed", "steps", "versions", "jobs"} <= set(card["training"])
+    commands = card["training"].get("members", [card["training"]["command"]])
+    assert all(command.startswith("rl-tuner train ") for command in commands)
+    seeds = "seeds" if card["kind"] == "ensemble" else "seed"
+    assert {"suite", seeds, "steps", "versions", "jobs"} <= set(card["training"])
     assert card["evaluation"]

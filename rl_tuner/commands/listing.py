@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rl_tuner.commands.card_text import words
 from rl_tuner.commands.console import Json, Seed, columns, make_console, print_json
 from rl_tuner.commands.suite_listing import show_suites, suites_found
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+ORIGIN = ("agent", "suite", "steps", "seed", "seeds")
+"""What is told of a policy's learning."""
 
 
 def list_(  # noqa: PLR0913 (each one an option of the command)
@@ -154,7 +158,7 @@ def _show(found: dict[str, Any], console: Console) -> None:
 def _line(part: str, entry: dict[str, Any]) -> str:
     if part == "policies":
         known = entry["provenance"]
-        origin = [f"{key} {known[key]}" for key in ("agent", "suite", "steps", "seed") if key in known]
+        origin = [f"{key} {words(known[key])}" for key in ORIGIN if key in known]
         return "; ".join([f"{entry['actions']} on {', '.join(entry['hyperparameters'])}", *origin])
     if part == "optimizers" and entry["package"]:
         return f"{entry['description']} (pip install {entry['package']})"
