@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -75,11 +75,11 @@ def load_ensemble(config: EnsembleConfig, name: str) -> EnsemblePolicy:
         "name": name,
         "agent": ", ".join(dict.fromkeys(str(one.get("agent", "unknown")) for one in said)),
         "command": config.command([member.name for member in members]),
-        "suite": config.suite or suites[0],
+        "suite": ", ".join(suites),
         "split": "train",
         "seeds": [one.get("seed") for one in said],
-        "steps": sum(int(one.get("steps", 0)) for one in said),
-        "episodes": sum(int(one.get("episodes", 0)) for one in said),
+        "steps": _total(said, "steps"),
+        "episodes": _total(said, "episodes"),
         "versions": versions(),
     }
     return EnsemblePolicy(members, provenance)
@@ -95,7 +95,7 @@ def judge_ensemble(
         config: How many jobs.
         on_job: See `judge_policies`.
     """
-    suite = policy.provenance["suite"]
+    suite = config.suite or policy.provenance["suite"]
     return judge_policies(policy, untrained(policy, config.seed), suite, config.eval_jobs, on_job)
 
 
@@ -108,6 +108,8 @@ def finish_ensemble(
         PolicyError: The policy cannot be written.
     """
     validation = validation_scores(judgement, policy.config.reward)
+    if config.suite:
+        validation["suite"] = config.suite
     policy.provenance["validation"] = validation
     path = save_policy(policy, run.path / "policy.safetensors")
     results = {
@@ -127,6 +129,12 @@ def _member(path: str) -> MLPPolicy:
     if not isinstance(policy, MLPPolicy):
         raise PolicyError(f"{path} is a {type(policy).__name__}: members of an ensemble are single networks")
     return policy
+
+
+def _total(provenances: Sequence[Mapping[str, Any]], key: str) -> int:
+    """The members' sum; a stranger's file may say nothing, or anything."""
+    counts = (one.get(key) for one in provenances)
+    return sum(count for count in counts if isinstance(count, int))
 
 
 def _check_other(member: MLPPolicy, earlier: MLPPolicy) -> None:

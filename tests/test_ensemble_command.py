@@ -143,6 +143,15 @@ def test_members_of_two_suites_need_one_to_be_judged_on(run: Run, members: list[
     assert outcome.code == 0
     policy: Any = load_policy("x/policy.safetensors")
     assert policy.provenance["command"] == "rl-tuner ensemble a d --suite tiny --eval-jobs 2 --seed 0"
+    assert policy.provenance["suite"] == "tiny, quick"  # what was learned on
+    assert policy.provenance["validation"]["suite"] == "tiny"
+
+
+def test_a_strangers_provenance_may_say_anything(run: Run, members: list[str]) -> None:
+    other = write_member("d", 3, steps="many", episodes=None, command=7, agent=["es"])
+    assert run(members[0], other, "--out", "x", "--eval-jobs", "2").code == 0
+    policy: Any = load_policy("x/policy.safetensors")
+    assert (policy.provenance["steps"], policy.provenance["episodes"]) == (40, 2)
 
 
 def test_a_folder_that_is_there_is_left_as_it_was(run: Run, members: list[str]) -> None:
