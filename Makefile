@@ -44,7 +44,8 @@ LEARN_default := --agent grpo --steps 300000
 # Of several seeds the best on the validation split: see benchmarks/README.md.
 SEED_default := 3
 LEARN_lr-only := --agent grpo --steps 100000 --hyperparameters lr
-LEARN_no-validation := --agent grpo --steps 100000 --without validation,best
+# To begin again it would need validation data.
+LEARN_no-validation := --agent grpo --steps 100000 --without validation,best --no-restarts-at-work
 LEARN_q-table := --agent q-learning --steps 40000 --num-envs 128 --group-size 16 --reward best_improvement \
 	--averaging-at-work
 LEARN_sarsa := --agent sarsa --steps 40000 --num-envs 128 --group-size 16 --reward best_improvement \

@@ -132,6 +132,8 @@ class Allocator:
             train=arena.take(train.pool),
             validation=None if validation is None else arena.take(validation.pool),
             test=None if test is None else arena.take(test.pool),
+            streams=streams,
+            second_start=rule.second_start,
         )
 
     def _find_samples(self, job: TrainingJob) -> tuple[JobSamples, JobSamples | None, JobSamples | None]:

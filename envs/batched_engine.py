@@ -234,6 +234,18 @@ class BatchedEngine:
             if isinstance(seat, ReferenceSeat):
                 seat.restore()
 
+    def begin_again(self, slots: Ints, attempts: Ints) -> None:
+        """Gives some slots the initial weights of another attempt, which are their last good state then.
+
+        Hyperparameters, the budget used and the best weights stay.
+
+        Args:
+            slots: Which ones.
+            attempts: The attempt's number in each of them, from 1.
+        """
+        for slot, attempt in zip(slots.tolist(), attempts.tolist(), strict=True):
+            self.seat(slot).begin_again(attempt)
+
     def copy(self, source: int, target: int) -> None:
         """Puts a slot's weights, optimizer state and best weights into another slot of the same job.
 

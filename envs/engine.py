@@ -53,7 +53,7 @@ class ReferenceEngine:
     def __init__(
         self, job: TrainingJob, streams: Streams, averaging: bool = False, tested: bool = False
     ) -> None:
-        self.job = job
+        self.job, self._streams = job, streams
         self.model = job.build_model(streams.seed_of("init"))
         self.optimizer = job.build_optimizer(self.model)
         train = job.pool("train")
@@ -71,6 +71,7 @@ class ReferenceEngine:
         self._loss = job.loss_function
         self._meter, self._modes = Meter(self.optimizer), OptimizerModes(self.optimizer)
         self._modes.eval()
+        self._settings = self.trainee.settings()
         self._zero_grad = _zero_grad(self.optimizer)
         self._device = torch.device(job.device)
         self._dropout = TorchStream(streams.seed_of("dropout"), self._device)
@@ -160,6 +161,19 @@ class ReferenceEngine:
         """
         self._evaluation.set_state(self._evaluation_start)
         return self._evaluation
+
+    def begin_again(self, attempt: int) -> None:
+        """Gives the network the initial weights of another attempt; hyperparameters and the budget used stay.
+
+        Args:
+            attempt: Its number, from 1.
+        """
+        job, values = self.job, self.trainee.read()
+        untrained = job.build_model(self._streams.attempt(attempt).seed_of("init"))
+        self.model.load_state_dict(untrained.state_dict())
+        self.trainee.begin_again(self._settings)
+        # What is fixed, the optimizer alone may move: it starts where it did.
+        self.trainee.write({name: value for name, value in values.items() if name not in job.fixed})
 
     def get_state(self) -> dict[str, Any]:
         """Model, optimizer, gradients, sampler and generators, copied; `set_state` continues from it."""

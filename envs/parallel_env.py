@@ -43,7 +43,7 @@ class ParallelTuningEnv(VectorEnv[Observations, Actions, Any]):
             help.
         job: The user's own job, picklable; None draws jobs from a suite.
         suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping,
-            averaging: See `TuningEnv`.
+            averaging, restarts: See `TuningEnv`.
         group_size, autoreset_mode, device, compile, render_mode: See `VectorTuningEnv`.
 
     Attributes:
@@ -72,6 +72,7 @@ class ParallelTuningEnv(VectorEnv[Observations, Actions, Any]):
         rails: bool | Rails = True,
         early_stopping: int | None = None,
         averaging: bool = False,
+        restarts: bool = False,
         group_size: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         device: str | torch.device = "cpu",
@@ -90,6 +91,7 @@ class ParallelTuningEnv(VectorEnv[Observations, Actions, Any]):
             "rails": rails,
             "early_stopping": early_stopping,
             "averaging": averaging,
+            "restarts": restarts,
             "group_size": group_size,
             "autoreset_mode": autoreset_mode,
             "device": device,

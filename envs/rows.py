@@ -102,13 +102,25 @@ class Rows:
         if not self._free:
             self._grow(max(4, 2 * self.capacity))
         row = self._free.pop()
-        for name, tensor in self.tensors.items():
-            tensor[row] = theta if name.endswith("theta") else second if name.endswith("second") else 0.0
+        self.begin_again(row, theta, second)
+        self.tensors["best_theta"][row] = theta
         for name in SETTINGS:
             self.settings[name][row] = settings.get(name, 0.0)
             self.tunable[name][row] = name in settings
         self.ratios[row], self.kinds[row], self.seeds[row], self.drawn[row] = ratios, kind, seed, 0
         return row
+
+    def begin_again(self, row: int, theta: torch.Tensor, second: float = 0.0) -> None:
+        """Puts a row before its first update; its best weights, hyperparameters and dropout stream stay.
+
+        Args:
+            row: Which one.
+            theta: The weights, shape (P,); they are its last good ones as well.
+            second: See `take`.
+        """
+        for name, tensor in self.tensors.items():
+            if name != "best_theta":
+                tensor[row] = theta if name.endswith("theta") else second if name.endswith("second") else 0.0
 
     def release(self, row: int) -> None:
         """Gives a row back."""

@@ -35,6 +35,8 @@ class BatchedSeat:
         train: Where its training samples are.
         validation: Where its validation samples are; None if it has none.
         test: Where its test samples are; None if it has none, or their loss is not measured.
+        streams: Seeds of its initial weights.
+        second_start: What its optimizer's second buffer is filled with before the first update.
         used: Training samples used so far.
         val_samples: Validation samples evaluated so far.
     """
@@ -48,7 +50,9 @@ class BatchedSeat:
     sampler: TunedBatchSampler
     train: Lease
     validation: Lease | None
-    test: Lease | None = None
+    test: Lease | None
+    streams: Streams
+    second_start: float
     used: int = 0
     val_samples: int = 0
 
@@ -76,6 +80,11 @@ class BatchedSeat:
         for lease in (self.validation, self.test):
             if lease is not None:
                 Arena.release(lease)
+
+    def begin_again(self, attempt: int) -> None:
+        """See `rl_tuner.envs.engine.ReferenceEngine.begin_again`."""
+        model = self.job.build_model(self.streams.attempt(attempt).seed_of("init")).to(CPU)
+        self.group.rows.begin_again(self.row, self.group.model.row(model), self.second_start)
 
     def module(self) -> nn.Module:
         """A copy of the network as it stands."""
@@ -218,6 +227,11 @@ class ReferenceSeat:
             self.best = kept if best else self.best
         if averaged:
             self.best = trainee.keep_average()
+
+    def begin_again(self, attempt: int) -> None:
+        """See `rl_tuner.envs.engine.ReferenceEngine.begin_again`."""
+        self.engine.begin_again(attempt)
+        self.good = self.engine.trainee.keep()
 
     def restore(self) -> None:
         """Puts the last good state back."""

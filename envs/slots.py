@@ -79,7 +79,7 @@ class Slots:
     def train(self, actions: NDArray[Any], mask: Bools) -> Outcomes:
         """Takes a decision in each masked slot and trains until the next; keeps or restores what came of it.
 
-        Where a phase is over, the next one starts.
+        Where a phase or an attempt is over, the next one starts.
 
         Args:
             actions: Shape (N, D).
@@ -102,6 +102,7 @@ class Slots:
             engine.restore(failed)
             engine.write(courses.values, names, failed)
         self._go_on(outcome)
+        self._begin_again(np.flatnonzero(outcome.attempt_over))
         self.ready = True
         return outcome
 
@@ -194,6 +195,15 @@ class Slots:
                 slots, [seat.budget for seat in begun], anchors, losses, extents, tested
             )
 
+    def _begin_again(self, slots: Ints) -> None:
+        """Starts the next attempts in some slots."""
+        if not len(slots):
+            return
+        engine, courses = self.engine, self.courses
+        engine.begin_again(slots, courses.attempt[slots] + 1)
+        losses, tested = engine.validate(slots)[slots], engine.test(slots)[slots]
+        courses.begin_attempts(slots, losses, [_extent(engine.seat(i)) for i in slots.tolist()], tested)
+
     def _seat(self, slot: int, phase: EpisodePhase) -> Seat:
         """Puts a phase's job into a slot."""
         seat = self.engine.start(slot, phase.job, phase.streams)
@@ -216,7 +226,7 @@ class Slots:
 
 def _extent(seat: Seat) -> Extent:
     """How long the training that begins in a seat is to be."""
-    return Extent.of(seat.budget, seat.sampler.batch_size, seat.sampler.size)
+    return Extent.of(seat.budget - seat.used, seat.sampler.batch_size, seat.sampler.size)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class TuningEnv(gym.Env[Observation, Action]):
 
     ``info`` holds the job's name, ``job_seed`` (equal for two runs of one job), ``hyperparameters``,
     ``samples``, ``val_samples``, ``train_loss``, ``val_loss``, ``best_val_loss``, ``verdict``, ``rescues``,
-    ``crashed`` and ``phase``.
+    ``crashed``, ``phase`` and ``attempt``.
 
     A job may have phases (see `TrainingJob.then`). When one's budget is spent the next starts in the same
     step, from the best weights: what is observed, and what ``info`` tells of losses and hyperparameters, is
@@ -58,6 +58,9 @@ class TuningEnv(gym.Env[Observation, Action]):
         early_stopping: Decisions without a new best after which the episode ends; None for never.
         averaging: Whether an average of the weights is kept (see `rl_tuner.averaging`) and validated beside
             them, so that the best weights may be averaged ones. Twice the validation samples.
+        restarts: Whether a training that is past its best begins again for what is left of the budget, from
+            other initial weights, with the hyperparameters reached (see `rl_tuner.restarts`). Only the last
+            phase does.
         render_mode: "ansi" (a table of the decisions), "rgb_array" (loss and hyperparameter curves) or None.
 
     Raises:
@@ -80,13 +83,14 @@ class TuningEnv(gym.Env[Observation, Action]):
         rails: bool | Rails = True,
         early_stopping: int | None = None,
         averaging: bool = False,
+        restarts: bool = False,
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None:
             choose("render_mode", render_mode, self.metadata["render_modes"])
         self._setup = Setup(
             job, suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping,
-            averaging,
+            averaging, restarts,
         )  # fmt: skip
         self.space, self.config = self._setup.space, self._setup.config
         self.actions, self.features = self._setup.actions, self._setup.features
@@ -271,11 +275,15 @@ class TuningEnv(gym.Env[Observation, Action]):
         )
 
     def _go_on(self, outcome: Outcome) -> None:
-        """Goes on to the next phase, or after a crash to the last one, whose model is the job's."""
+        """Goes on to the next phase or attempt; after a crash to the last phase, whose model is the job's."""
         engine, phase = self.engine, self.phase
         if outcome.phase_over:
             self._build(phase.after(engine.model, engine.val_samples))
             self._begin(self.course.begin_phase)
+        elif outcome.attempt_over:
+            engine.begin_again(self.course.attempt + 1)
+            extent = Extent.of(engine.budget - engine.used, engine.sampler.batch_size, engine.sampler.size)
+            self.course.begin_attempt(engine.trainee, engine.validate(), extent, engine.test())
         elif outcome.finished and not phase.last:
             self._build(phase.last_one(engine.model, engine.val_samples))
 
@@ -289,9 +297,10 @@ class TuningEnv(gym.Env[Observation, Action]):
             "val_samples": phase.val_samples + engine.val_samples,
             "train_loss": float(course.interval.train_late),
             "val_loss": float(course.interval.val_loss),
-            "best_val_loss": float(course.track.lowest),
+            "best_val_loss": float(course.overall.lowest),
             "verdict": verdict,
             "rescues": course.rescues,
             "crashed": course.crashed,
             "phase": course.phase,
+            "attempt": course.attempt,
         }

@@ -38,6 +38,7 @@ class Setup:
         rails: True, False, or your own.
         early_stopping: Decisions without a new best after which an episode ends; None for never.
         averaging: Whether averages of the weights are kept, and validated beside them.
+        restarts: Whether trainings that are past their best begin again.
 
     Raises:
         ConfigError: An argument is unknown or out of range.
@@ -56,12 +57,13 @@ class Setup:
         rails: bool | Rails,
         early_stopping: int | None,
         averaging: bool = False,
+        restarts: bool = False,
     ) -> None:
         if job is not None and not isinstance(job, TrainingJob):
             raise ConfigError(f"job must be a TrainingJob, got {type(job).__name__}")
         space = hyperparameters
         self.space = space if isinstance(space, SearchSpace) else search_space(space)
-        self.config = CourseConfig(decisions, intervals, reward, rails, early_stopping, averaging)
+        self.config = CourseConfig(decisions, intervals, reward, rails, early_stopping, averaging, restarts)
         self.actions = ActionMap(self.space, actions)
         self.features = FeatureSet(self.space)
         self._family = load_suite(suite).family(split)
@@ -126,4 +128,5 @@ def options_for(policy: Policy) -> dict[str, Any]:
         "rails": config.rails,
         "early_stopping": config.patience,
         "averaging": config.averaging,
+        "restarts": config.restarts,
     }

@@ -45,7 +45,7 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
     Args:
         num_envs: Number of slots, >= 1.
         job, suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping,
-            averaging: See `TuningEnv`.
+            averaging, restarts: See `TuningEnv`.
         group_size: So many slots side by side run the same jobs in the same order: same data, initial weights
             and batch order (``info["job_seed"]`` is equal). A slot whose job ends early goes on to its
             group's next one without waiting. Must divide num_envs.
@@ -82,6 +82,7 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
         rails: bool | Rails = True,
         early_stopping: int | None = None,
         averaging: bool = False,
+        restarts: bool = False,
         group_size: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         device: str | torch.device = "cpu",
@@ -100,7 +101,7 @@ class VectorTuningEnv(VectorEnv[Observations, Actions, Any]):
             raise ConfigError(f"group_size must divide num_envs={num_envs}, got {group_size}")
         self._setup = Setup(
             job, suite, split, actions, reward, hyperparameters, decisions, intervals, rails, early_stopping,
-            averaging,
+            averaging, restarts,
         )  # fmt: skip
         self.space, self.config = self._setup.space, self._setup.config
         self.actions, self.features = self._setup.actions, self._setup.features

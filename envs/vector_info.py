@@ -34,7 +34,7 @@ def gather_info(
         verdicts: On the last interval, a `Verdict` as int, shape (N,).
         mask: Which slots, shape (N,).
     """
-    interval, track = courses.interval, courses.track
+    interval = courses.interval
     columns: dict[str, Any] = {
         "job": jobs,
         "job_seed": job_seeds,
@@ -43,11 +43,12 @@ def gather_info(
         "val_samples": val_samples,
         "train_loss": interval.train_late,
         "val_loss": interval.val_loss,
-        "best_val_loss": track.lowest,
+        "best_val_loss": courses.overall.lowest,
         "verdict": _VERDICTS[verdicts],
         "rescues": courses.rescues,
         "crashed": courses.crashed,
         "phase": courses.phase,
+        "attempt": courses.attempt,
     }
     infos: dict[str, Any] = {}
     for name, values in columns.items():

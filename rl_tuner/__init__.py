@@ -5,9 +5,9 @@ quick; environments live in `rl_tuner.envs`, what learns in `rl_tuner.agents`.
 
 Where the rest lies, from the ground up:
 
-- `space`, `actions`, `features`, `history`, `rewards`, `rails`, `intervals`: the vocabulary; `course` is what
-  happens from decision to decision, `course_config` how (`courses`, `course_table`, `course_log`: many side
-  by side);
+- `space`, `actions`, `features`, `history`, `rewards`, `rails`, `restarts`, `intervals`: the vocabulary;
+  `course` is what happens from decision to decision, `course_config` how (`courses`, `course_table`,
+  `course_log`: many side by side);
 - `trainee` (`usual_lr`), `sampling`, `meter`, `optimizer_modes`: a live model and optimizer under tuning;
 - `policy` → `policies` (learned; `binning`, `frame_stack`) → `ensemble_policy`; `schedule` →
   `torch_schedules`, `schedules`; `policy_file`;

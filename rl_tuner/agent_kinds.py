@@ -18,6 +18,7 @@ class AgentKind(NamedTuple):
         group_size: So many of those jobs are the same one; divides `num_envs`.
         reward: What it is paid unless told otherwise: a name of `rl_tuner.rewards.REWARDS`.
         averaging_at_work: Whether its policies ask for averages of the weights unless told otherwise.
+        restarts_at_work: Whether its policies ask for restarts (`rl_tuner.restarts`) unless told otherwise.
         network: Whether what it learns is a network, which can read several decisions, or fewer features.
         options: What else its class is given.
         description: One line for `rl-tuner list`.
@@ -30,6 +31,7 @@ class AgentKind(NamedTuple):
     group_size: int
     reward: str
     averaging_at_work: bool
+    restarts_at_work: bool
     network: bool
     options: Mapping[str, Any]
     description: str
@@ -59,6 +61,7 @@ AGENTS: dict[str, AgentKind] = {
         group_size=1,
         reward="log_improvement",
         averaging_at_work=False,
+        restarts_at_work=False,
         network=True,
         options={},
         description="proximal policy optimization on a small network",
@@ -71,6 +74,7 @@ AGENTS: dict[str, AgentKind] = {
         group_size=16,
         reward="best_improvement",
         averaging_at_work=True,
+        restarts_at_work=True,
         network=True,
         options=RECIPE,
         description="PPO by groups: advantages against other runs of the same job",
@@ -83,6 +87,7 @@ AGENTS: dict[str, AgentKind] = {
         group_size=16,
         reward="log_improvement",
         averaging_at_work=False,
+        restarts_at_work=False,
         network=True,
         options={},
         description="evolution strategy on the weights of a small network",
@@ -95,6 +100,7 @@ AGENTS: dict[str, AgentKind] = {
         group_size=1,
         reward="log_improvement",
         averaging_at_work=False,
+        restarts_at_work=False,
         network=False,
         options={},
         description="tabular Q-learning, a table for each hyperparameter",
@@ -107,6 +113,7 @@ AGENTS: dict[str, AgentKind] = {
         group_size=1,
         reward="log_improvement",
         averaging_at_work=False,
+        restarts_at_work=False,
         network=False,
         options={},
         description="tabular SARSA: learns the value of what it does, on-policy",

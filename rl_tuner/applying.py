@@ -57,6 +57,7 @@ class Applied:
             "samples": episode.samples,
             "val_samples": episode.val_samples,
             "rescues": episode.rescues,
+            "attempts": 1 + max((record.attempt for record in episode.records), default=0),
             "crashed": episode.crashed,
             "seconds": self.seconds,
         }

@@ -18,6 +18,11 @@ def repeat(record: T, num: int) -> T:
     return type(record)(*(np.stack([np.asarray(value)] * num) for _, value in _items(record)))
 
 
+def copied(rows: T) -> T:
+    """The same columns, to be written in place without changing these."""
+    return type(rows)(*(value.copy() for _, value in _items(rows)))
+
+
 def put(rows: T, row: int, record: T) -> None:
     """Overwrites one row with a record."""
     for name, value in _items(record):

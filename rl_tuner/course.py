@@ -5,6 +5,10 @@ The environment's ``step`` and the tuner's decision are the same four calls: `Co
 
 A job may have phases, one after the other (pretraining, then fine-tuning): where an outcome says that one
 is over, `Course.begin_phase` starts the next. To the policy it is a fresh start, but for the progress.
+
+With restarts a training that is past its best begins again (see `rl_tuner.restarts`): where an outcome says
+that an attempt is over, `Course.begin_attempt` starts the next one. To the policy that is a job of its own,
+whose budget is what is left. Rewards, records and the kept weights are those of all attempts together.
 """
 
 from __future__ import annotations
@@ -23,8 +27,9 @@ from rl_tuner.course_config import CourseConfig
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet
 from rl_tuner.history import Extent, Interval, Record, Track
-from rl_tuner.intervals import phase_boundaries
+from rl_tuner.intervals import boundaries, phase_boundaries
 from rl_tuner.rails import Verdict, make_rails, not_finite
+from rl_tuner.restarts import due, worse
 from rl_tuner.rewards import crash_reward, reward_function
 from rl_tuner.space import SearchSpace
 
@@ -63,6 +68,7 @@ class Outcome:
         crashed: Whether the job ended by a failure past the rails.
         finished: Whether the job is over: budget spent, crashed, or stopped early.
         phase_over: Whether the phase's budget is spent and the next phase is to begin.
+        attempt_over: Whether the training is to begin again.
     """
 
     interval: Interval
@@ -72,6 +78,7 @@ class Outcome:
     crashed: bool
     finished: bool
     phase_over: bool
+    attempt_over: bool = False
 
 
 class Course(Generic[K]):
@@ -98,13 +105,13 @@ class Course(Generic[K]):
         self.budgets = tuple(budget) if isinstance(budget, Sequence) else (budget,)
         self.budget = sum(self.budgets)
         self.ends: list[int] = phase_boundaries(self.budgets, config.decisions, config.intervals).tolist()
-        self.phase = 0
-        self.used = 0
+        self.phase = self.attempt = 0
+        self.used = self._begun = 0
         self.decision = 0
-        self.rescues = self._failures = 0
+        self.rescues = self._failures = self._earlier_rescues = 0
         self.crashed = self.finished = False
         self.return_ = 0.0
-        self.track = Track()
+        self.track = self.overall = Track()
         self._before = Track()
         self.interval = Interval()
         self._rescued = False
@@ -141,9 +148,8 @@ class Course(Generic[K]):
             test_loss: Test loss before training; NaN where the reward does not ask for it.
         """
         self.anchor = self.space.anchor(start, limits, usual)
-        self.track = self._before = Track.begin(val_loss, extent, test_loss)
-        self.interval = Interval(val_loss=val_loss)
-        self._best_used = self.used
+        self._begin_training(val_loss, extent, test_loss)
+        self.overall = self.track
         self.good = self.best = trainee.keep()
 
     def begin_phase(
@@ -171,10 +177,35 @@ class Course(Generic[K]):
             test_loss: See `begin`.
         """
         self.phase += 1
+        self.offset = np.zeros(len(self.space))
+        self.begin(trainee, start, val_loss, limits, usual, extent, test_loss)
+
+    def begin_attempt(
+        self, trainee: Restorable[K], val_loss: float, extent: Extent | None = None, test_loss: float = nan
+    ) -> None:
+        """Starts the next attempt, when `settle` said that one is over, with the hyperparameters reached.
+
+        Args:
+            trainee: What is trained, at its beginning again; its state is kept as the last good one.
+            val_loss: See `begin`.
+            extent: See `begin`; of what is left.
+            test_loss: See `begin`.
+        """
+        self.attempt += 1
+        self._begun, self._earlier_rescues = self.used, self.rescues
+        left = boundaries(self.budget - self.used, self.config.decisions, self.config.intervals)
+        self.ends = (self.used + left).tolist()
+        self._begin_training(val_loss, extent, test_loss)
+        self.good = trainee.keep()
+
+    def _begin_training(self, val_loss: float, extent: Extent | None, test_loss: float) -> None:
+        """What is known of a training before its first interval."""
+        self.track = self._before = Track.begin(val_loss, extent, test_loss)
+        self.interval = Interval(val_loss=val_loss)
+        self._best_used = self.used
         self._rescued, self._cuts, self._since_best, self._failures = False, 1.0, 0, 0
         self._fraction = np.zeros(len(self.space))
-        self.offset = self._good_offset = self._best_offset = np.zeros(len(self.space))
-        self.begin(trainee, start, val_loss, limits, usual, extent, test_loss)
+        self._good_offset = self._best_offset = self.offset
 
     @property
     def phase_start(self) -> int:
@@ -209,7 +240,7 @@ class Course(Generic[K]):
             used: How much of the budget is spent in all.
         """
         self.used, self.interval, self._before = used, interval, self.track
-        trained_with = self.values
+        trained_with, overall = self.values, self.overall
         verdict = self._judge(interval)
         self._rescued = False
         improved = False
@@ -222,7 +253,7 @@ class Course(Generic[K]):
         reward = float(
             crash_reward(self.return_, len(self.budgets))
             if self.crashed
-            else self._reward(self._before, self.track, self.finished or phase_over)
+            else self._reward(overall, self.overall, self.finished or phase_over)
         )
         self.return_ += reward
         self.records += (
@@ -231,28 +262,33 @@ class Course(Generic[K]):
                 used=used,
                 train_loss=float(interval.train_late),
                 val_loss=float(interval.val_loss),
-                best=float(self.track.lowest),
+                best=float(self.overall.lowest),
                 reward=reward,
                 verdict=verdict.name.lower(),
                 values=trained_with,
+                attempt=self.attempt,
             ),
         )
         self.decision += 1
-        return Outcome(interval, verdict, reward, improved, self.crashed, self.finished, phase_over)
+        attempt_over = not (self.finished or phase_over) and self._past_best()
+        return Outcome(
+            interval, verdict, reward, improved, self.crashed, self.finished, phase_over, attempt_over
+        )
 
     def observation(self) -> NDArray[np.float32]:
         """What the policy sees now, shape (F,)."""
+        share = self.budget - self._begun
         return self.features.observe(
             track=self._before,
             interval=self.interval,
-            progress=self.used / self.budget,
-            next_interval=max(self.next_end - self.used, 1) / self.budget,
+            progress=(self.used - self._begun) / share,
+            next_interval=max(self.next_end - self.used, 1) / share,
             anchor=self.anchor,
             offset=self.offset,
             fraction=self._fraction,
             rescued=self._rescued,
-            rescues=0.0 if self.rails is None else self.rails.share(self.rescues),
-            since_best=(self.used - self._best_used) / self.budget,
+            rescues=0.0 if self.rails is None else self.rails.share(self.rescues - self._earlier_rescues),
+            since_best=(self.used - self._best_used) / share,
             best_offset=self._best_offset,
         )
 
@@ -264,19 +300,30 @@ class Course(Generic[K]):
         self.finished = self.crashed or stopped or (last and spent)
         return spent and not self.finished
 
+    def _past_best(self) -> bool:
+        """Whether the training is to begin again: only in the last phase, whose weights are the job's."""
+        return bool(
+            self.config.restarts
+            and self.phase == len(self.budgets) - 1
+            and worse(self.interval, self.track)
+            and due(self.used, self._begun, self._best_used, self.budget, self.config.decisions)
+        )
+
     def _judge(self, interval: Interval) -> Verdict:
         if self.rails is not None:
             return Verdict(int(self.rails.judge(interval, self.track)))
         return Verdict.DIVERGED if not_finite(interval) else Verdict.GOOD
 
     def _accept(self, trainee: Restorable[K], interval: Interval) -> bool:
-        self.track, self._failures = self._before.accept(interval), 0
-        improved = bool(self._before.improved(interval))
+        improved = bool(self.overall.improved(interval))
+        self.overall, self._failures = self.overall.accept(interval), 0
+        self.track = self._before.accept(interval)
         if self.rails is not None or improved:
             self.good = trainee.keep()
         self._good_offset = self.offset
         if improved:
             self.best = trainee.keep_average() if interval.averaged else self.good
+        if self._before.improved(interval):
             self._best_offset, self._best_used = self.offset, self.used
         return improved
 
@@ -306,7 +353,8 @@ class Course(Generic[K]):
     _STATE = (
         "phase", "used", "decision", "rescues", "crashed", "finished", "return_", "track", "_before",
         "interval", "_rescued", "_failures", "_since_best", "_cuts", "_fraction", "offset", "_good_offset",
-        "_best_offset", "_best_used", "anchor", "records", "good", "best",
+        "_best_offset", "_best_used", "anchor", "records", "good", "best", "overall", "ends", "attempt",
+        "_begun", "_earlier_rescues",
     )  # fmt: skip
 
     def get_state(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class CourseConfig:
             is not the job's last one goes on.
         averaging: Whether an average of the weights is kept and validated beside them
             (see `rl_tuner.averaging`), so that the best weights may be averaged ones.
+        restarts: Whether a training that is past its best begins again (see `rl_tuner.restarts`).
     """
 
     decisions: int = 20
@@ -31,6 +32,7 @@ class CourseConfig:
     rails: bool | Rails = True
     patience: int | None = None
     averaging: bool = False
+    restarts: bool = False
 
     @property
     def tested(self) -> bool:

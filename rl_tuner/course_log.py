@@ -34,6 +34,7 @@ class CourseLog:
             ("best", np.float64),
             ("reward", np.float64),
             ("verdict", np.int64),
+            ("attempt", np.int64),
             ("values", np.float64, (len(self.names),)),
         ]
         self.lines = np.zeros((num, decisions), line)
@@ -50,6 +51,7 @@ class CourseLog:
         reward: Array,
         verdict: Ints,
         values: Array,
+        attempt: Ints,
     ) -> None:
         """Notes a decision in each active slot; see `Record` for what is noted.
 
@@ -62,6 +64,7 @@ class CourseLog:
             reward: Shape (N,).
             verdict: A `Verdict` as int, shape (N,).
             values: The hyperparameters trained with, shape (N, D); NaN where a job lacks one.
+            attempt: Number of the attempt, shape (N,).
         """
         slots = np.flatnonzero(active)
         place = slots, decision[slots]
@@ -72,6 +75,7 @@ class CourseLog:
         self.lines["reward"][place] = reward[slots]
         self.lines["verdict"][place] = verdict[slots]
         self.lines["values"][place] = values[slots]
+        self.lines["attempt"][place] = attempt[slots]
 
     def close(self, ended: Bools, decisions: Ints) -> None:
         """Keeps the lines of courses that ended for `final_records`, in place of those kept before.
@@ -108,6 +112,7 @@ class CourseLog:
                 reward=float(line["reward"]),
                 verdict=Verdict(int(line["verdict"])).name.lower(),
                 values=self._named(line["values"].tolist()),
+                attempt=int(line["attempt"]),
             )
             for decision, line in enumerate(lines)
         )

@@ -16,7 +16,8 @@ from rl_tuner.course_config import CourseConfig
 from rl_tuner.course_log import CourseLog
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Extent, Interval, Record, Track
-from rl_tuner.intervals import phase_boundaries
+from rl_tuner.intervals import boundaries, phase_boundaries
+from rl_tuner.restarts import MOST_ATTEMPTS
 from rl_tuner.space import Anchor, Array, SearchSpace
 
 Ints = NDArray[np.int64]
@@ -55,7 +56,11 @@ class CourseTable:
         good_offset: Where they were in the last good interval, shape (N, D).
         best_offset: Where they were in the interval that ended with the best criterion, shape (N, D).
         best_used: How much of the budget was spent then, int.
-        track: The tracks now.
+        attempt: Number of the present attempt, int, from 0 (see `rl_tuner.restarts`).
+        begun: How much of the budget was spent when it began, int; 0 for the first one.
+        earlier_rescues: How often the rails had stepped in by then, int.
+        overall: The tracks of all attempts together; those of the present phase where there are several.
+        track: The tracks now, each of the present attempt.
         before: The tracks before the last interval.
         interval: The last interval.
         anchor: Start values and limits, arrays of shape (N, D).
@@ -73,15 +78,17 @@ class CourseTable:
         self.phase, self.phase_start = np.zeros((2, num), np.int64)
         self.used, self.decision, self.rescues, self.failures = np.zeros((4, num), np.int64)
         self.since_best = np.zeros(num, np.int64)
+        self.attempt, self.begun, self.earlier_rescues = np.zeros((3, num), np.int64)
         self.crashed, self.rescued = np.zeros((2, num), np.bool_)
         self.finished = np.ones(num, np.bool_)
         self.return_, self.cuts = np.zeros(num), np.ones(num)
         self.fraction, self.offset, self.good_offset, self.best_offset = np.zeros((4, num, len(space)))
         self.best_used = np.zeros(num, np.int64)
-        self.track, self.before = repeat(Track(), num), repeat(Track(), num)
+        self.track, self.before, self.overall = (repeat(Track(), num) for _ in range(3))
         self.interval = repeat(Interval(), num)
         self.anchor = repeat(space.anchor({}), num)
-        self._log = CourseLog(num, config.decisions, space.names)
+        attempts = MOST_ATTEMPTS if config.restarts else 1
+        self._log = CourseLog(num, attempts * config.decisions, space.names)
 
     def begin(
         self,
@@ -114,7 +121,7 @@ class CourseTable:
             self.budget[slot], self.phases[slot], self.phase_end[slot] = sum(parts), len(parts), parts[0]
             for name in self._ZEROED:
                 getattr(self, name)[slot] = 0
-            self._begin_training(slot, *beginning)
+            self._begin_phase(slot, *beginning)
 
     def begin_phases(
         self,
@@ -141,23 +148,54 @@ class CourseTable:
             self.phase[slot] += 1
             self.phase_start[slot] = self.phase_end[slot]
             self.phase_end[slot] += budget
-            for name in self._OF_PHASE:
-                getattr(self, name)[slot] = 0
+            self._begin_phase(slot, *beginning)
+
+    def begin_attempts(
+        self,
+        slots: Sequence[int] | Ints,
+        val_losses: Sequence[float] | Array,
+        extents: Sequence[Extent] | None = None,
+        test_losses: Sequence[float] | Array | None = None,
+    ) -> None:
+        """Starts the next attempts in some slots; see `rl_tuner.course.Course.begin_attempt`.
+
+        Args:
+            slots: Which slots, k of them.
+            val_losses: See `begin`.
+            extents: See `begin`; of what is left.
+            test_losses: See `begin`.
+        """
+        known: Sequence[Extent | None] = extents or [None] * len(slots)
+        tested = [nan] * len(slots) if test_losses is None else test_losses
+        for slot, *beginning in zip(slots, val_losses, known, tested, strict=True):
+            used, config = int(self.used[slot]), self.config
+            self.attempt[slot] += 1
+            self.begun[slot], self.earlier_rescues[slot] = used, self.rescues[slot]
+            left = int(self.budget[slot]) - used
+            self.ends[slot] = used + boundaries(left, config.decisions, config.intervals)
             self._begin_training(slot, *beginning)
 
-    def _begin_training(
+    def _begin_phase(
         self, slot: int, anchor: Anchor, val_loss: float, extent: Extent | None, test_loss: float
     ) -> None:
+        self.offset[slot] = 0
+        put(self.anchor, slot, anchor)
+        self._begin_training(slot, val_loss, extent, test_loss)
+        put(self.overall, slot, Track.begin(val_loss, extent, test_loss))
+
+    def _begin_training(self, slot: int, val_loss: float, extent: Extent | None, test_loss: float) -> None:
+        for name in self._OF_TRAINING:
+            getattr(self, name)[slot] = 0
+        self.good_offset[slot] = self.best_offset[slot] = self.offset[slot]
         self.cuts[slot] = 1.0
         self.best_used[slot] = self.used[slot]
-        put(self.anchor, slot, anchor)
         put(self.track, slot, Track.begin(val_loss, extent, test_loss))
         put(self.before, slot, Track.begin(val_loss, extent, test_loss))
         put(self.interval, slot, Interval(val_loss=val_loss))
 
     def copy(self, source: int, target: int) -> None:
         """Gives a slot another one's history of losses; budgets, hyperparameters and log stay its own."""
-        for rows in (self.track, self.before, self.interval):
+        for rows in (self.track, self.before, self.overall, self.interval):
             for column in arrays(rows):
                 column[target] = column[source]
         self.since_best[target] = self.since_best[source]
@@ -173,12 +211,17 @@ class CourseTable:
         """The log of the course that finished last in the slot; empty before one did."""
         return self._log.final_records(slot)
 
-    _OF_PHASE = ("since_best", "failures", "rescued", "fraction", "offset", "good_offset", "best_offset")
+    _OF_TRAINING = ("since_best", "failures", "rescued", "fraction")
     _ZEROED = (
-        *_OF_PHASE, "used", "decision", "rescues", "crashed", "finished", "return_", "phase", "phase_start",
+        *_OF_TRAINING, "used", "decision", "rescues", "crashed", "finished", "return_", "phase",
+        "phase_start", "attempt", "begun", "earlier_rescues",
     )  # fmt: skip
     _STATE = (
         *_ZEROED,
+        "offset",
+        "good_offset",
+        "best_offset",
+        "overall",
         "budget",
         "ends",
         "phases",

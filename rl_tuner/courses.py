@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_tuner.actions import ActionMap
-from rl_tuner.columns import update
+from rl_tuner.columns import copied, update
 from rl_tuner.course_config import CourseConfig
 from rl_tuner.course_table import Bools, CourseTable, Ints
 from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet
-from rl_tuner.history import Interval
+from rl_tuner.history import Interval, Track
 from rl_tuner.rails import Verdict, make_rails, not_finite
+from rl_tuner.restarts import due, worse
 from rl_tuner.rewards import crash_reward, reward_function
 from rl_tuner.space import Array, SearchSpace
 
@@ -38,6 +39,7 @@ class Outcomes:
         crashed: Whether the job ended by a failure past the rails.
         finished: Whether the job is over: budget spent, crashed, or stopped early.
         phase_over: Whether the phase's budget is spent and the next is to begin (`Courses.begin_phases`).
+        attempt_over: Whether the training is to begin again (`Courses.begin_attempts`).
         good: Whether the state is to be kept as the last good one.
         restore: Whether the last good state is to be put back, and `Courses.values` to be written again.
     """
@@ -50,6 +52,7 @@ class Outcomes:
     crashed: Bools
     finished: Bools
     phase_over: Bools
+    attempt_over: Bools
     good: Bools
     restore: Bools
 
@@ -148,7 +151,7 @@ class Courses(CourseTable):
         update(self.interval, interval, active)
         update(self.before, self.track, active)
         np.copyto(self.used, used, where=active)
-        trained_with = self.values
+        trained_with, overall = self.values, copied(self.overall)
         verdict = np.where(active, self._judge(), Verdict.GOOD)
         failed = verdict != Verdict.GOOD
         accepted, averaged = active & ~failed, np.asarray(self.interval.averaged)
@@ -156,10 +159,11 @@ class Courses(CourseTable):
         self.rescued &= ~active
         self._reject(failed)
         phase_over = self._finish(active, improved)
-        reward = self._pay(active, phase_over)
+        reward = self._pay(active, phase_over, overall)
         self._log.write(
-            active, self.decision, self.used, self.interval, self.track, reward, verdict, trained_with
-        )
+            active, self.decision, self.used, self.interval, self.overall, reward, verdict, trained_with,
+            self.attempt,
+        )  # fmt: skip
         self.decision += active
         self._log.close(self.finished & active, self.decision)
         return Outcomes(
@@ -171,23 +175,25 @@ class Courses(CourseTable):
             crashed=self.crashed & active,
             finished=self.finished & active,
             phase_over=phase_over,
+            attempt_over=active & ~self.finished & ~phase_over & self._past_best(),
             good=improved if self.rails is None else accepted,
             restore=np.zeros_like(failed) if self.rails is None else failed,
         )
 
     def observation(self) -> NDArray[np.float32]:
         """What the policy sees now, shape (N, F)."""
+        share = self.budget - self.begun
         return self.features.observe(
             track=self.before,
             interval=self.interval,
-            progress=self.used / self.budget,
-            next_interval=np.maximum(self.next_end - self.used, 1) / self.budget,
+            progress=(self.used - self.begun) / share,
+            next_interval=np.maximum(self.next_end - self.used, 1) / share,
             anchor=self.anchor,
             offset=self.offset,
             fraction=self.fraction,
             rescued=self.rescued,
-            rescues=0.0 if self.rails is None else self.rails.share(self.rescues),
-            since_best=(self.used - self.best_used) / self.budget,
+            rescues=0.0 if self.rails is None else self.rails.share(self.rescues - self.earlier_rescues),
+            since_best=(self.used - self.best_used) / share,
             best_offset=self.best_offset,
         )
 
@@ -211,10 +217,21 @@ class Courses(CourseTable):
         update(self.track, self.before.accept(self.interval), accepted)
         np.copyto(self.good_offset, self.offset, where=accepted[:, None])
         self.failures[accepted] = 0
-        improved: Bools = accepted & self.before.improved(self.interval)
-        np.copyto(self.best_offset, self.offset, where=improved[:, None])
-        np.copyto(self.best_used, self.used, where=improved)
+        best: Bools = accepted & self.before.improved(self.interval)
+        np.copyto(self.best_offset, self.offset, where=best[:, None])
+        np.copyto(self.best_used, self.used, where=best)
+        improved: Bools = accepted & self.overall.improved(self.interval)
+        update(self.overall, self.overall.accept(self.interval), accepted)
         return improved
+
+    def _past_best(self) -> Bools:
+        """Where the training is to begin again: only in last phases, whose weights are the jobs'."""
+        if not self.config.restarts:
+            return np.zeros(self.num, np.bool_)
+        last = self.phase == self.phases - 1
+        ripe = due(self.used, self.begun, self.best_used, self.budget, self.config.decisions)
+        past: Bools = last & ripe & worse(self.interval, self.track)
+        return past
 
     def _reject(self, failed: Bools) -> None:
         """Cuts the learning rate below both the good and the failed one (without rails: a crash)."""
@@ -245,9 +262,9 @@ class Courses(CourseTable):
         phase_over: Bools = active & spent & ~self.finished
         return phase_over
 
-    def _pay(self, active: Bools, phase_over: Bools) -> Array:
+    def _pay(self, active: Bools, phase_over: Bools, before: Track) -> Array:
         """The rewards, shape (N,), added to the returns; 0 in slots that did not train."""
-        earned = self._reward(self.before, self.track, self.finished | phase_over)
+        earned = self._reward(before, self.overall, self.finished | phase_over)
         earned = np.where(self.crashed, crash_reward(self.return_, self.phases), earned)
         reward: Array = np.where(active, earned, 0.0)
         self.return_ += reward

@@ -224,6 +224,7 @@ class Record:
         reward: In the reward's unit.
         verdict: "good", "diverged" or "collapsed".
         values: The hyperparameters the interval was trained with.
+        attempt: Number of the attempt, from 0; above where the training has begun again.
     """
 
     decision: int
@@ -234,3 +235,4 @@ class Record:
     reward: float
     verdict: str
     values: dict[str, float]
+    attempt: int = 0

@@ -36,6 +36,7 @@ FORMERLY: dict[str, Any] = {
     "without": [],
     "averaging": False,
     "averaging_at_work": False,
+    "restarts_at_work": False,
 }
 """What settings were, in JSON, that the ``config.json`` of an earlier version does not hold."""
 
@@ -58,6 +59,8 @@ class LearningConfig:
         averaging: Whether averages of the weights (see `rl_tuner.averaging`) count in learning.
         averaging_at_work: Whether they count where the policy is put to work or judged; None for the agent's
             own default, and True with `averaging`.
+        restarts_at_work: Whether trainings begin again (see `rl_tuner.restarts`) where the policy is put to
+            work or judged; None for the agent's own default. In learning they never do.
         seed: Of the agent and of the jobs drawn.
         eval_jobs: Jobs of the evaluation, >= 2.
         num_envs: Jobs that train side by side, <= `MOST_ENVS`; 0 for the agent's own number.
@@ -84,6 +87,7 @@ class LearningConfig:
     rails: bool = True
     averaging: bool = False
     averaging_at_work: bool | None = None
+    restarts_at_work: bool | None = None
     seed: int = 0
     eval_jobs: int = 10
     num_envs: int = 0
@@ -102,6 +106,8 @@ class LearningConfig:
         object.__setattr__(self, "reward", self.reward or kind.reward)
         if self.averaging_at_work is None:
             object.__setattr__(self, "averaging_at_work", self.averaging or kind.averaging_at_work)
+        if self.restarts_at_work is None:
+            object.__setattr__(self, "restarts_at_work", kind.restarts_at_work)
         object.__setattr__(self, "steps", self.steps or kind.steps)
         object.__setattr__(self, "num_envs", self.num_envs or kind.num_envs)
         object.__setattr__(self, "group_size", self.group_size or gcd(kind.group_size, self.num_envs))
@@ -141,7 +147,7 @@ class LearningConfig:
         """The command line that runs this."""
         lists = {"hyperparameters": ",".join(self.hyperparameters), "without": ",".join(self.without)}
         given = to_dict(self) | lists
-        names = ("rails", "averaging", "averaging_at_work")
+        names = ("rails", "averaging", "averaging_at_work", "restarts_at_work")
         switches = [f"--{'' if given.pop(name) else 'no-'}{name.replace('_', '-')}" for name in names]
         options = [f"--{name.replace('_', '-')} {value}" for name, value in given.items() if value != ""]
         return " ".join(["rl-tuner train", *options, *switches])
@@ -178,7 +184,8 @@ class LearningConfig:
     def policy(self, agent: Agent, provenance: Mapping[str, Any] | None = None) -> LearnedPolicy:
         """What the agent has learned, to be run as this says; see `rl_tuner.agents.agent.Agent.policy`."""
         policy = agent.policy(provenance)
-        policy.config = replace(policy.config, averaging=bool(self.averaging_at_work))
+        averaging, restarts = bool(self.averaging_at_work), bool(self.restarts_at_work)
+        policy.config = replace(policy.config, averaging=averaging, restarts=restarts)
         return policy
 
     def agent_options(self) -> dict[str, Any]:

@@ -29,7 +29,8 @@ TRIALS = 16
 """Trials of a search that is named without a number."""
 _LIKE_A_NAME = re.compile(r"[\w-]+(?P<trials>[@/]\d+)?")
 _STARTED = re.compile(r"(?P<name>.+)@(?P<factor>[^@]*)x")
-_AVERAGED = re.compile(r"(?P<name>.+)(?P<suffix>\+(?P<no>no-)?averaging)")
+_OPTION = re.compile(r"(?P<name>.+)\+(?P<no>no-)?(?P<option>averaging|restarts)")
+_OPTIONS = re.compile(r"(\+(no-)?(averaging|restarts))+$")
 _SEARCH = re.compile(r"(?P<sampler>[a-z-]+)(?:(?P<kind>[@/])(?P<trials>[^@/]*))?")
 
 
@@ -79,23 +80,23 @@ def started_method(name: str) -> StartedMethod | None:
     return StartedMethod(method.policy, factor, method.identity)
 
 
-def averaged_method(name: str, static: StaticSetting | None) -> PolicyMethod | None:
-    """The method of a name such as "constant+averaging" or "default+no-averaging"; None if it is none.
+def optional_method(name: str, static: StaticSetting | None) -> PolicyMethod | None:
+    """The method of a name such as "constant+averaging" or "default+no-restarts"; None if it is none.
 
     Raises:
         PolicyError: See `make_method`.
         ConfigError: See `make_method`; or it is a search's name.
     """
-    found = _AVERAGED.fullmatch(name)
+    found = _OPTION.fullmatch(name)
     if found is None or Path(name).is_file():
         return None
     method = make_method(found["name"], static)
     if not isinstance(method, PolicyMethod):
         raise ConfigError(
-            f"{name!r}: averages of weights are kept in single runs, not in those of a search, "
-            f"{found['name']!r}"
+            f"{name!r}: averages of weights are kept, and trainings begin again, in single runs, not in "
+            f"those of a search, {found['name']!r}"
         )
-    return method.with_averaging(not found["no"])
+    return method.with_option(found["option"], not found["no"])
 
 
 def make_method(name: str, static: StaticSetting | None = None) -> Method:
@@ -110,9 +111,9 @@ def make_method(name: str, static: StaticSetting | None = None) -> Method:
         ConfigError: The name is unknown, or that of a search but not well formed; or "static" is not known
             here.
     """
-    averaged = averaged_method(name, static)
-    if averaged is not None:
-        return averaged
+    optional = optional_method(name, static)
+    if optional is not None:
+        return optional
     search = search_method(name)
     if search is not None:
         return search
@@ -180,6 +181,6 @@ def _label(method: Method) -> str:
     if not isinstance(method, PolicyMethod):
         return method.identity
     label = re.sub(r"[^\w.+-]+", "-", method.policy.name).strip(".-") or "policy"
-    averaged = _AVERAGED.fullmatch(method.identity)
+    options = _OPTIONS.search(method.identity)
     started = f"@{method.lr_factor:g}x" if isinstance(method, StartedMethod) else ""
-    return label + started + (averaged["suffix"] if averaged else "")
+    return label + started + (options.group() if options else "")

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
 from rl_tuner.config import require_range
 from rl_tuner.envs.families import SANE_LR
@@ -91,12 +91,18 @@ class PolicyMethod(Method):
         """What it trains, given an experiment's job."""
         return spec
 
-    def with_averaging(self, averaging: bool) -> Self:
-        """The same with averages of the weights, or without, whatever the policy wants."""
+    def with_option(self, option: str, on: bool) -> Self:
+        """The same with averages of the weights or restarts, or without, whatever the policy wants.
+
+        Args:
+            option: "averaging" or "restarts", of `rl_tuner.course_config.CourseConfig`.
+            on: With it, or without.
+        """
         other = copy.copy(self)
         other.policy = copy.deepcopy(self.policy)
-        other.policy.config = replace(self.policy.config, averaging=averaging)
-        other.identity = f"{self.identity}+{'' if averaging else 'no-'}averaging"
+        change: dict[str, Any] = {option: on}
+        other.policy.config = replace(self.policy.config, **change)
+        other.identity = f"{self.identity}+{'' if on else 'no-'}{option}"
         return other
 
     def run(self, name: str, experiment: Experiment) -> Row:

@@ -37,11 +37,13 @@ def records_text(records: Sequence[Record], title: str) -> str:
     if not records:
         return f"{title}\n({NOTHING_YET})"
     names = list(dict.fromkeys(name for record in records for name in record.values))
-    rows = [["decision", "used", *names, "train_loss", "val_loss", "best", "reward", "verdict"]]
+    rows = [["decision", "used", *names, "train_loss", "val_loss", "best", "reward", "verdict", "attempt"]]
     for r in records:
         values = [f"{r.values[name]:.4g}" if name in r.values else "-" for name in names]
         losses = [_number(r.train_loss), _number(r.val_loss), _number(r.best)]
-        rows.append([str(r.decision), str(r.used), *values, *losses, f"{r.reward:+.3f}", r.verdict])
+        rows.append(
+            [str(r.decision), str(r.used), *values, *losses, f"{r.reward:+.3f}", r.verdict, str(r.attempt)]
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([title, *lines])
@@ -70,7 +72,7 @@ def records_figure(records: Sequence[Record], title: str, unit: str = "") -> Fig
     """The figure itself; ``figure.savefig("episode.png")`` writes it.
 
     Losses and hyperparameters are drawn over the budget used, in the budget's unit. Decisions whose interval
-    diverged or collapsed are marked in red.
+    diverged or collapsed are marked in red, those after which the training began again in gray.
 
     Args:
         records: An episode's log; may be empty.
@@ -110,7 +112,7 @@ def _draw_losses(axes: Axes, records: Sequence[Record], xlabel: str) -> None:
         shown = np.where(np.isfinite(values), values, np.nan)
         if np.isfinite(shown).any():
             axes.plot(used, shown, label=label, **styles[label])
-    _mark_failures(axes, records, label="diverged or collapsed")
+    _mark_events(axes, records, "diverged or collapsed", "began again")
     every = np.concatenate(list(curves.values()))
     _scale(axes, every[np.isfinite(every)], "log")
     axes.set(xlabel=xlabel, ylabel="loss")
@@ -127,7 +129,7 @@ def _draw_hyperparameter(axes: Axes, records: Sequence[Record], name: str) -> No
     edges = np.array([0, *(r.used for r in records)])
     values = np.array([r.values.get(name, np.nan) for r in records])
     axes.stairs(values, edges, baseline=None, color="C2", linewidth=1.8)
-    _mark_failures(axes, records)
+    _mark_events(axes, records)
     known = HYPERPARAMETERS.get(name)
     _scale(axes, values[np.isfinite(values)], known.scale if known else "linear", known.low if known else 0.0)
     axes.set_title(name, fontsize="medium")
@@ -136,12 +138,20 @@ def _draw_hyperparameter(axes: Axes, records: Sequence[Record], name: str) -> No
     axes.grid(alpha=0.3)
 
 
-def _mark_failures(axes: Axes, records: Sequence[Record], label: str | None = None) -> None:
-    """A red line at the end of each interval that failed; only the first one carries the label."""
-    for r in records:
-        if r.verdict != Verdict.GOOD.name.lower():
-            axes.axvline(r.used, color="C3", linestyle="--", linewidth=1.0, alpha=0.7, label=label)
-            label = None
+def _mark_events(
+    axes: Axes, records: Sequence[Record], failure: str | None = None, restart: str | None = None
+) -> None:
+    """A line at the end of each interval that failed, or after which the training began again.
+
+    Only the first one of each carries its label.
+    """
+    for r, following in zip(records, [*records[1:], records[-1]], strict=True):
+        if following.attempt > r.attempt:
+            axes.axvline(r.used, color="gray", linestyle="-", linewidth=1.0, alpha=0.6, label=restart)
+            restart = None
+        elif r.verdict != Verdict.GOOD.name.lower():
+            axes.axvline(r.used, color="C3", linestyle="--", linewidth=1.0, alpha=0.7, label=failure)
+            failure = None
 
 
 def _scale(axes: Axes, values: NDArray[np.float64], scale: str, low: float = 0.0) -> None:

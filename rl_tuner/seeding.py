@@ -47,9 +47,16 @@ class Streams:
 
     def phase(self, number: int) -> Streams:
         """The streams of one of the episode's phases, >= 0; those of phase 0 are the episode's own."""
+        return self._part(b"phase", number)
+
+    def attempt(self, number: int) -> Streams:
+        """The streams of one of the episode's attempts, >= 0; those of attempt 0 are the episode's own."""
+        return self._part(b"attempt", number)
+
+    def _part(self, kind: bytes, number: int) -> Streams:
         if number == 0:
             return self
-        sequence = np.random.SeedSequence([int(self.seed), zlib.crc32(b"phase"), number])
+        sequence = np.random.SeedSequence([int(self.seed), zlib.crc32(kind), number])
         return Streams(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
     def numpy(self, stream: str) -> np.random.Generator:

@@ -147,7 +147,7 @@ class _Batch:
             policy=self._policies[slot].name,
             return_=float(courses.return_[slot]),
             start_val_loss=self._start_losses[slot],
-            val_loss=float(courses.track.lowest[slot]),
+            val_loss=float(courses.overall.lowest[slot]),
             test=engine.evaluate(slot, "test") if has_test else {},
             samples=int(courses.used[slot]),
             val_samples=int(self._side.val_samples[slot]),

@@ -170,9 +170,24 @@ class Trainee:
         """A copy of parameters, buffers, optimizer state, and the average of the weights."""
         state = self.optimizer.state
         kept = [_copies(state[p]) if p in state else None for p in self._parameters()]
-        groups = [_copies(group) for group in self.optimizer.param_groups]
+        groups = self.settings()
         average = None if self.average is None else self.average.get_state()
         return Kept([t.detach().clone() for t in self._tensors()], kept, groups, average)
+
+    def settings(self) -> list[dict[str, Any]]:
+        """The optimizer's group entries besides the parameters, copied; see `begin_again`."""
+        return [_copies(group) for group in self.optimizer.param_groups]
+
+    def begin_again(self, settings: list[dict[str, Any]]) -> None:
+        """Makes optimizer and average of the weights as before a first update of the present weights.
+
+        Args:
+            settings: Group entries from before training. Hyperparameters come back with them: write the
+                wanted ones afterwards.
+        """
+        tensors = [t.detach().clone() for t in self._tensors()]
+        average = None if self.average is None else (0, tensors)
+        self.restore(Kept(tensors, [None] * len(self._parameters()), settings, average))
 
     def judge_average(self, validate: Callable[[], float]) -> float:
         """What a validation says of the average of the weights; NaN if none is kept.

@@ -214,7 +214,7 @@ class TrialRunner:
             crashed=bool(courses.crashed[slot]),
             test=scores,
             complete=complete,
-            start_val_loss=float(courses.track.first[slot]),
+            start_val_loss=float(courses.overall.first[slot]),
             samples=int(courses.used[slot]),
             val_samples=int(self._side.val_samples[slot]),
             last_phase=int(courses.phase_start[slot]),

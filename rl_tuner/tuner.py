@@ -67,6 +67,12 @@ class Tuner:
         averaging: Whether an average of the weights is kept, which `validate` judges as well: the best
             weights may be averaged ones (see `rl_tuner.averaging`). None for what the policy was trained
             with. Without `validate` there is none.
+        restarts: Whether training begins again when it is past its best (see `rl_tuner.restarts`), from the
+            weights that the model has now, for what is left of the budget; `restore_best` gives the best
+            weights of all attempts. None for what the policy was trained with. Without `validate` it never
+            does. Keeps one more copy of model and optimizer.
+        reinitialize: Called with the model when training begins again: gives it other initial weights, in
+            place, which is worth more than the same ones. Needs `model`.
         epochs: How many passes over your training samples the budget is, > 0, which tells a policy whether
             to expect overfitting; None where that is not known, or a `batch_sampler` knows.
         seed: Of the policy's own randomness, if it has any.
@@ -94,13 +100,15 @@ class Tuner:
         hyperparameters: Sequence[str] | None = None,
         rails: bool | Rails | None = None,
         averaging: bool | None = None,
+        restarts: bool | None = None,
+        reinitialize: Callable[[nn.Module], object] | None = None,
         epochs: float | None = None,
         seed: int = 0,
         log_dir: str | Path | None = None,
     ) -> None:
         if (total_steps is None) == (total_samples is None):
             raise ConfigError("give the budget as total_steps or as total_samples, one of the two")
-        _check_types(model, validate, batch_sampler)
+        _check_types(model, validate, batch_sampler, reinitialize)
         # A copy: another tuner at work with the same policy must not share its memory.
         self.policy = copy.deepcopy(policy) if isinstance(policy, Policy) else load_policy(policy)
         self._in_samples = total_samples is not None
@@ -115,7 +123,9 @@ class Tuner:
         self._trainee = Trainee(optimizer, model, batch_sampler, averaging=averaging)
         self._validate_loss, self._model = validate, model
         self._meter, self._modes = Meter(optimizer), OptimizerModes(optimizer)
-        self._course = self._make_course(budget, rails)
+        self._course = self._make_course(budget, rails, restarts)
+        self._reinitialize, self._epochs = reinitialize, epochs
+        self._settings = self._trainee.settings()
         self._tracker = Tracker(Path(log_dir)) if log_dir is not None else None
         self._last_samples = 1
         self._drawn = 0 if batch_sampler is None else batch_sampler.drawn
@@ -123,8 +133,10 @@ class Tuner:
         self.used = 0
         start = self._start_values(hyperparameters)
         usual = {"lr": self._trainee.usual_lr()}
-        extent = self._extent(budget, epochs)
+        extent = self._extent(budget)
         self._course.begin(self._trainee, start, self._validate(), self._trainee.limits(), usual, extent)
+        # What further attempts begin from.
+        self._first = self._course.good if self._course.config.restarts and validate is not None else None
         self.policy.reset(seed)
         self._act()
         self._modes.train()
@@ -139,6 +151,11 @@ class Tuner:
     def crashed(self) -> bool:
         """Whether the run crashed: it failed once more after the last rescue (or at all, without rails)."""
         return self._course.crashed
+
+    @property
+    def attempt(self) -> int:
+        """Number of the present attempt, from 0: how often training has begun again (see `restarts`)."""
+        return self._course.attempt
 
     @property
     def hyperparameters(self) -> dict[str, float]:
@@ -193,7 +210,7 @@ class Tuner:
             latest = Interval(
                 val_loss=self._validate(), averaged_loss=self._trainee.judge_average(self._validate)
             )
-            if latest.lowest < self._course.track.lowest:
+            if latest.lowest < self._course.overall.lowest:
                 best = self._trainee.keep_average() if latest.averaged else None
         if best is not None:
             self._trainee.restore_weights(best)
@@ -210,6 +227,7 @@ class Tuner:
             "sampler": None if self._sampler is None else self._sampler.get_state(),
             "meter": self._meter.get_state(),
             "course": self._course.get_state(),
+            "first": self._first,
             "policy": self.policy.get_state(),
             "used": self.used,
             "last_samples": self._last_samples,
@@ -224,6 +242,7 @@ class Tuner:
             JobError: The state is of another model.
         """
         self._course.set_state(state["course"])
+        self._first = state["first"]
         self._trainee.restore(state["trainee"])
         self._trainee.set_gradients(state["gradients"])
         self._modes.set_state(None)  # the state was taken in training
@@ -234,20 +253,23 @@ class Tuner:
         self.policy.set_state(state["policy"])
         self.used, self._last_samples, self._drawn = state["used"], state["last_samples"], state["drawn"]
 
-    def _make_course(self, budget: int, rails: bool | Rails | None) -> Course[Kept]:
+    def _make_course(self, budget: int, rails: bool | Rails | None, restarts: bool | None) -> Course[Kept]:
         config = self.policy.config
         # A budget shorter than the policy's decisions takes one at each step.
         config = replace(
             config,
             decisions=min(config.decisions, budget),
             rails=config.rails if rails is None else rails,
+            restarts=config.restarts if restarts is None else restarts,
         )
         return Course(self.policy.space, self.policy.actions, config, budget)
 
-    def _extent(self, budget: int, epochs: float | None) -> Extent:
-        """How long the training is to be, as far as it is known."""
+    def _extent(self, budget: int) -> Extent:
+        """How long the training with this budget is to be, as far as it is known."""
+        epochs = self._epochs
         if epochs is not None:
             require_range("epochs", epochs, 0, above=True)
+            epochs *= budget / self._course.budget
         given = nan if epochs is None else epochs
         if self._sampler is None:
             return Extent(nan if self._in_samples else budget, given)
@@ -297,7 +319,9 @@ class Tuner:
                 "cannot tell values below zero apart; add a constant to the loss you report",
                 stacklevel=3,
             )
-        self._course.settle(self._trainee, interval, self.used)
+        outcome = self._course.settle(self._trainee, interval, self.used)
+        if outcome.attempt_over and self._first is not None:
+            self._begin_again(self._first)
         if self._tracker is not None:
             self._tracker.record(self.records[-1])
         if not self._course.finished:
@@ -305,6 +329,16 @@ class Tuner:
         elif self._tracker is not None:
             self._tracker.close()
         self._modes.train()
+
+    def _begin_again(self, first: Kept) -> None:
+        """Training starts anew, with the hyperparameters reached."""
+        self._trainee.restore(first)
+        if self._reinitialize is not None and self._model is not None:
+            self._reinitialize(self._model)
+            self._trainee.begin_again(self._settings)
+        self._trainee.write(self._course.values)
+        extent = self._extent(self._course.budget - self.used)
+        self._course.begin_attempt(self._trainee, self._validate(), extent)
 
     def _act(self) -> None:
         self._trainee.write(self._course.act(self.policy.act(self._course.observation())))
@@ -319,12 +353,15 @@ class Tuner:
             self._meter.arm()
 
 
-def _check_types(model: object, validate: object, batch_sampler: object) -> None:
+def _check_types(model: object, validate: object, batch_sampler: object, reinitialize: object) -> None:
     from torch import nn
 
     if model is not None and not isinstance(model, nn.Module):
         raise ConfigError(f"model must be a torch module, got {type(model).__name__}")
     if validate is not None and not callable(validate):
         raise ConfigError(f"validate must be a function that returns a loss, got {type(validate).__name__}")
+    if reinitialize is not None and not (callable(reinitialize) and model is not None):
+        what = "model=" if callable(reinitialize) else f"a function, got {type(reinitialize).__name__}"
+        raise ConfigError(f"reinitialize needs {what}")
     if batch_sampler is not None and not isinstance(batch_sampler, TunedBatchSampler):
         raise ConfigError(f"batch_sampler must be a TunedBatchSampler, got {type(batch_sampler).__name__}")

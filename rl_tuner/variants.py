@@ -62,6 +62,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "rails-off": {"rails": False},
         "averaging-in-learning": {"averaging": True},
         "averaging-off": {"averaging_at_work": False},
+        "restarts-off": {"restarts_at_work": False},
         "group-8": {"group_size": 8},
         "group-16": {"group_size": 16},
         "group-32": {"group_size": 32},

@@ -34,6 +34,7 @@ CONFIGS = st.builds(
         [True, False, Rails(rescues=1), Rails(multiple=1.0, slack=0.0, lr_cut=0.5, rescues=0)]
     ),
     patience=st.sampled_from([None, 1, 3]),
+    restarts=st.booleans(),
 )
 SPACES = st.sampled_from([search_space(), SPACE, search_space(["dropout", "lr"]), search_space(["momentum"])])
 
@@ -83,6 +84,14 @@ class Twins:
         budgets = [self.plain[slot].budgets[self.plain[slot].phase] for slot in slots]
         self.courses.begin_phases(slots, budgets, *begun)
 
+    def begin_attempts(self, slots: list[int]) -> None:
+        """Starts the next attempts in these slots."""
+        losses = [self._pick(INF, 1.0, float(self.rng.lognormal())) for _ in slots]
+        for slot, loss in zip(slots, losses, strict=True):
+            self.trainees[slot].state = self.state[slot] = self.good[slot] = -1
+            self.plain[slot].begin_attempt(self.trainees[slot], loss)
+        self.courses.begin_attempts(slots, losses)
+
     def _train(self, begins: Any, slots: list[int]) -> tuple[list[Anchor], list[float]]:
         """Begins random new trainings of the plain courses; their anchors and validation losses."""
         anchors, val_losses = [], []
@@ -128,6 +137,7 @@ class Twins:
                 plain = self.plain[slot].settle(self.trainees[slot], shown[slot], int(used[slot]))
             self._compare_outcome(outcomes, slot, plain)
         self.begin_phases(np.flatnonzero(outcomes.phase_over))
+        self.begin_attempts(np.flatnonzero(outcomes.attempt_over).tolist())
         self.compare()
 
     def compare(self) -> None:
@@ -137,12 +147,23 @@ class Twins:
         np.testing.assert_array_equal(seen, [course.observation() for course in self.plain])
         np.testing.assert_array_equal(courses.next_end, [course.next_end for course in self.plain])
         for slot, course in enumerate(self.plain):
-            for name in ("used", "decision", "rescues", "return_", "budget", "phase", "phase_start"):
+            for name in (
+                "used",
+                "decision",
+                "rescues",
+                "return_",
+                "budget",
+                "phase",
+                "phase_start",
+                "attempt",
+            ):
                 assert getattr(courses, name)[slot] == getattr(course, name), name
             for name in ("crashed", "finished"):
                 assert getattr(courses, name)[slot] == getattr(course, name), name
             for f in fields(course.track):
                 np.testing.assert_equal(getattr(courses.track, f.name)[slot], getattr(course.track, f.name))
+                overall = getattr(courses.overall, f.name)[slot], getattr(course.overall, f.name)
+                np.testing.assert_equal(*overall)
             assert self._named(courses.values[slot]) == course.values
             assert repr(courses.records(slot)) == repr(course.records)  # as text: NaN equals itself there
             kept = (self.trainees[slot].state, course.good, course.best)
@@ -158,7 +179,7 @@ class Twins:
         if plain is None:
             assert not any(getattr(outcomes, f.name)[slot] for f in fields(outcomes))
             return
-        for name in ("verdict", "reward", "improved", "crashed", "finished", "phase_over"):
+        for name in ("verdict", "reward", "improved", "crashed", "finished", "phase_over", "attempt_over"):
             assert getattr(outcomes, name)[slot] == getattr(plain, name), name
 
     def _named(self, values: Any) -> dict[str, float]:

@@ -360,6 +360,24 @@ def test_a_policy_learned_without_groups_does_not_read_them_nor_does_the_untrain
 
 
 @pytest.mark.parametrize(
+    ("options", "work"),
+    [
+        ({"agent": "grpo", "num_envs": 4, "group_size": 2}, True),
+        ({"agent": "grpo", "num_envs": 4, "group_size": 2, "restarts_at_work": False}, False),
+        ({"agent": "ppo"}, False),
+        ({"agent": "sarsa", "restarts_at_work": True}, True),
+    ],
+)
+def test_trainings_begin_again_at_work_only(options: dict[str, Any], work: bool) -> None:
+    settings = LearningConfig(**options)
+    env = settings.make_env("train")
+    assert env.config.restarts is False
+    policy = settings.policy(settings.make_agent(env))
+    assert policy.config.restarts is work
+    assert f"--{'' if work else 'no-'}restarts-at-work" in settings.command
+
+
+@pytest.mark.parametrize(
     ("options", "learning", "work"),
     [
         ({"agent": "grpo", "num_envs": 2}, False, True),

@@ -134,21 +134,35 @@ def test_more_trials_than_anybody_means_are_refused_at_once() -> None:
         make_method("random@99999999")
 
 
+@pytest.mark.parametrize("option", ["averaging", "restarts"])
 @pytest.mark.parametrize("name", ["constant", "default@0.1x", "prodigy", "static", "lr-only"])
-def test_any_single_run_can_be_told_to_count_averages_of_weights_or_not(name: str) -> None:
+def test_any_single_run_can_be_told_to_count_averages_of_weights_or_to_begin_again(
+    name: str, option: str
+) -> None:
     plain = make_method(name, SETTING)
-    with_them, without = (
-        make_method(f"{name}{suffix}", SETTING) for suffix in ("+averaging", "+no-averaging")
-    )
+    with_it, without = (make_method(f"{name}{suffix}{option}", SETTING) for suffix in ("+", "+no-"))
     assert isinstance(plain, PolicyMethod)
-    wanted = plain.policy.config.averaging
-    for method, averaging in ((with_them, True), (without, False)):
+    wanted = getattr(plain.policy.config, option)
+    for method, on in ((with_it, True), (without, False)):
         assert type(method) is type(plain)
         assert isinstance(method, PolicyMethod)
-        assert method.policy.config.averaging is averaging
+        assert getattr(method.policy.config, option) is on
         assert method.policy.name == plain.policy.name
-    assert plain.policy.config.averaging is wanted
-    assert list(load_methods([f"{name}+averaging", name], name, SETTING)) == [f"{name}+averaging", name]
+    assert getattr(plain.policy.config, option) is wanted
+    assert list(load_methods([f"{name}+{option}", name], name, SETTING)) == [f"{name}+{option}", name]
+
+
+def test_several_options_stand_behind_each_other(tmp_path: Path) -> None:
+    file = str(save_policy(network(), tmp_path / "p.safetensors"))
+    method = make_method(f"{file}+averaging+restarts")
+    assert isinstance(method, PolicyMethod)
+    assert (method.policy.config.averaging, method.policy.config.restarts) == (True, True)
+    names = [f"{file}+averaging+restarts", f"{file}+averaging+no-restarts", file]
+    assert list(load_methods(names))[1:] == [
+        "sample+averaging+restarts",
+        "sample+averaging+no-restarts",
+        "sample",
+    ]
 
 
 def test_a_file_with_averaging_is_told_apart_from_the_file(tmp_path: Path) -> None:

@@ -41,13 +41,14 @@ def test_the_table_is_aligned_and_holds_each_decisions_figures() -> None:
         "best",
         "reward",
         "verdict",
+        "attempt",
     ]
     assert len(lines) == 5
     assert {len(line) for line in lines} == {len(head)}
-    expected = ["1", "200", "0.002", "64", "0", "0.2", "0.9", "1", "1.1", "1.1", "+0.100", "good"]
+    expected = ["1", "200", "0.002", "64", "0", "0.2", "0.9", "1", "1.1", "1.1", "+0.100", "good", "0"]
     assert lines[1].split() == expected
     assert lines[2].split()[7:9] == ["-", "inf"]  # nothing measured, and not finite
-    assert lines[2].split()[-1] == "diverged"
+    assert lines[2].split()[-2:] == ["diverged", "0"]
 
 
 def test_an_empty_log_is_a_readable_placeholder_of_the_same_size() -> None:
@@ -111,6 +112,17 @@ def test_each_failed_interval_is_marked_at_its_end_in_every_panel() -> None:
 )
 def test_unusual_logs_draw_without_a_warning_at_the_same_size(records: tuple[Record, ...]) -> None:
     assert records_image(records, "my job").shape == records_image((), "").shape
+
+
+def test_where_the_training_began_again_every_panel_has_a_mark_of_its_own() -> None:
+    again = (*EPISODE[:3], *(replace(r, attempt=1) for r in EPISODE[3:]))
+    figure = records_figure(again, "my job")
+    for axes in figure.axes:
+        marks = [line for line in axes.lines if list(line.get_xdata()) == [300, 300]]  # type: ignore[arg-type]
+        assert [line.get_color() for line in marks] == ["gray"]
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert "began again" in labels
+    assert "diverged or collapsed" not in labels
 
 
 def test_drawing_touches_no_pyplot_and_the_module_imports_without_matplotlib() -> None:

@@ -61,6 +61,7 @@ def row(slot: int, **changes: Any) -> dict[str, Any]:
         "rescues": 0,
         "crashed": False,
         "phase": 0,
+        "attempt": 0,
     }
     return {**info, **changes}
 

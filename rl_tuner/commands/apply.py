@@ -144,6 +144,8 @@ def _train(application: Application, path: Path, console: Console) -> Applied:
 
         def show(record: Record) -> None:
             rescued = "" if record.verdict == "good" else f", {record.verdict}: last good state restored"
+            if record.attempt:
+                rescued = f", attempt {record.attempt + 1}{rescued}"
             lr = f", lr {record.values['lr']:.2g}" if "lr" in record.values else ""
             shown.update(record.used, f"best validation loss {record.best:.4g}{lr}{rescued}")
 
@@ -156,6 +158,8 @@ def _report(applied: Applied, console: Console) -> None:
     results = applied.results()
     episode = applied.episode
     end = "crashed" if episode.crashed else f"{len(episode.records)} decisions, {episode.rescues} rescues"
+    attempts = episode.records[-1].attempt + 1 if episode.records else 1
+    end += f", {attempts} attempts" if attempts > 1 else ""
     console.print(
         f"\n{episode.job} under {episode.policy}: {episode.samples} training samples, "
         f"{applied.seconds:.1f} s, {end}"

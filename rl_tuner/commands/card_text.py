@@ -67,13 +67,13 @@ def _section(console: Console, title: str, lines: Mapping[str, str]) -> None:
 def _contents(card: Mapping[str, Any]) -> dict[str, str]:
     """What the file holds: how the policy acts, and on what."""
     config, network = card["config"], card["network"]
-    averages = "on" if config["averaging"] else "off"
+    averages, restarts = ("on" if config[name] else "off" for name in ("averaging", "restarts"))
     rails = "on" if config["rails"] is True else "off" if config["rails"] is False else "its own"
     return {
         "kind": f"{card['kind']} ({_size(card)})",
         "file": f"{card['path']} ({card['bytes']:,} bytes, format version {card['format_version']})",
         "acts": f"{card['actions']}, {config['decisions']} decisions at {config['intervals']} intervals",
-        "reward": f"{config['reward']}, rails {rails}, averages of weights {averages}",
+        "reward": f"{config['reward']}, rails {rails}, averages of weights {averages}, restarts {restarts}",
         "moves": ", ".join(map(_bounds, card["hyperparameters"])),
         **(_tables(network["tables"], _space(card)) if "tables" in network else {"reads": _features(card)}),
     }

@@ -38,7 +38,8 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
             "(random@16: 16 trials of a job's budget each; tpe/16: 16 trials that share one), or static, the "
             "best setting for the suite's train split. rl-tuner list names them all. A policy or schedule "
             "with @0.1x starts at that many times the optimizer's usual learning rate; one run with "
-            "+averaging or +no-averaging counts averages of the weights, too, or does not."
+            "+averaging or +no-averaging counts averages of the weights, too, or does not; with +restarts or "
+            "+no-restarts it begins again when it is past its best, or does not."
         ),
     ] = None,
     more: Annotated[str, typer.Option("--methods", help="The same, comma-separated.")] = "",

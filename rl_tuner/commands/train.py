@@ -65,6 +65,13 @@ def train(  # noqa: PLR0913 (each one an option of the command)
             show_default="for grpo, and with --averaging",
         ),
     ] = None,
+    restarts_at_work: Annotated[
+        bool | None,
+        typer.Option(
+            help="Have trainings that are past their best begin again where the policy is put to work.",
+            show_default="for grpo",
+        ),
+    ] = None,
     num_envs: Annotated[
         int,
         typer.Option(
@@ -134,6 +141,7 @@ def train(  # noqa: PLR0913 (each one an option of the command)
         "rails": rails,
         "averaging": averaging,
         "averaging_at_work": averaging_at_work,
+        "restarts_at_work": restarts_at_work,
         "seed": seed,
         "eval_jobs": eval_jobs,
         "num_envs": num_envs,
