@@ -135,6 +135,7 @@ def _layers(policy: MLPPolicy) -> dict[str, Any]:
 def _intended(policy: LearnedPolicy) -> str:
     """What a policy is for, where its author does not say."""
     times = "once" if policy.config.decisions == 1 else f"{policy.config.decisions} times"
+    times += " an attempt" if policy.config.restarts else ""
     return (
         f"Changes {_listed(policy.space.names)} of a training run {times} while it trains, for a low "
         "validation loss within a budget that is known beforehand; those of them that the run lacks are left "
