@@ -99,6 +99,11 @@ def optional_method(name: str, static: StaticSetting | None) -> PolicyMethod | N
     return method.with_option(found["option"], not found["no"])
 
 
+def stands_for_static(name: str) -> bool:
+    """Whether a method of that name needs to know what "static" is: itself, or with options behind it."""
+    return _OPTIONS.sub("", name) == STATIC
+
+
 def make_method(name: str, static: StaticSetting | None = None) -> Method:
     """The method of a name: a search, an optimizer, "static", a schedule, or a policy's name or file.
 

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rl_tuner import chunks, cli, report_page, static_setting
+from rl_tuner.config import to_dict
 from rl_tuner.envs import suites
 from rl_tuner.envs.suites import Mixture
 from rl_tuner.errors import ConfigError
@@ -320,6 +321,16 @@ def test_only_jobs_that_are_new_in_one_thing_are_compared() -> None:
     result = invoke("constant", *chosen)
     assert "split test, new in optimizer: 2 jobs" in result.stdout
     assert [spec["unseen"] for spec in results()["job_specs"]] == [["optimizer"], ["optimizer"]]
+
+
+def test_static_with_an_option_is_chosen_though_static_itself_is_not_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    setting = static_setting.GRID[1]
+    monkeypatch.setattr(static_setting, "choose_static", lambda *_: setting)
+    invoke("static+averaging", *TINY, "--out", "x")
+    assert json.loads(Path("x/static.json").read_text()) == to_dict(setting)
+    assert {row["method"] for row in results()["rows"]} == {"constant", "static+averaging"}
 
 
 def test_a_search_an_optimizer_and_the_static_setting_stand_in_one_table(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rl_tuner.errors import ConfigError, PolicyError
-from rl_tuner.method_names import TRIALS, load_methods, make_method
+from rl_tuner.method_names import TRIALS, load_methods, make_method, stands_for_static
 from rl_tuner.methods import (
     OptimizerMethod,
     PolicyMethod,
@@ -52,6 +52,20 @@ def test_a_name_stands_for_one_kind_of_method() -> None:
     assert isinstance(make_method("static", SETTING), StaticMethod)
     with pytest.raises(ConfigError, match="must be chosen on a suite first"):
         make_method("static")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("static", True),
+        ("static+averaging", True),
+        ("static+averaging+no-restarts", True),
+        ("statics", False),
+        ("constant+averaging", False),
+    ],
+)
+def test_what_needs_the_static_setting_is_told_by_its_name(name: str, expected: bool) -> None:
+    assert stands_for_static(name) is expected
 
 
 @pytest.mark.parametrize(

@@ -150,9 +150,10 @@ def _static(
 
     from rl_tuner.config import from_dict, to_dict
     from rl_tuner.files import write_json
-    from rl_tuner.static_setting import JOBS, STATIC, StaticSetting, choose_static, choosing_trials
+    from rl_tuner.method_names import stands_for_static
+    from rl_tuner.static_setting import JOBS, StaticSetting, choose_static, choosing_trials
 
-    if STATIC not in names:
+    if not any(stands_for_static(name) for name in names):
         return None
     file = run.path / "static.json"
     if file.is_file():
