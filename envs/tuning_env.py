@@ -58,9 +58,9 @@ class TuningEnv(gym.Env[Observation, Action]):
         early_stopping: Decisions without a new best after which the episode ends; None for never.
         averaging: Whether an average of the weights is kept (see `rl_tuner.averaging`) and validated beside
             them, so that the best weights may be averaged ones. Twice the validation samples.
-        restarts: Whether a training that is past its best begins again for what is left of the budget, from
-            other initial weights, with the hyperparameters reached (see `rl_tuner.restarts`). Only the last
-            phase does.
+        restarts: Whether a training that is past its best, or had a false start, begins again for what is
+            left of the budget, from other initial weights, with the hyperparameters reached (see
+            `rl_tuner.restarts`). Only the last phase does.
         render_mode: "ansi" (a table of the decisions), "rgb_array" (loss and hyperparameter curves) or None.
 
     Raises:

@@ -38,7 +38,7 @@ class Setup:
         rails: True, False, or your own.
         early_stopping: Decisions without a new best after which an episode ends; None for never.
         averaging: Whether averages of the weights are kept, and validated beside them.
-        restarts: Whether trainings that are past their best begin again.
+        restarts: Whether trainings that are past their best, or had a false start, begin again.
 
     Raises:
         ConfigError: An argument is unknown or out of range.

@@ -6,9 +6,10 @@ The environment's ``step`` and the tuner's decision are the same four calls: `Co
 A job may have phases, one after the other (pretraining, then fine-tuning): where an outcome says that one
 is over, `Course.begin_phase` starts the next. To the policy it is a fresh start, but for the progress.
 
-With restarts a training that is past its best begins again (see `rl_tuner.restarts`): where an outcome says
-that an attempt is over, `Course.begin_attempt` starts the next one. To the policy that is a job of its own,
-whose budget is what is left. Rewards, records and the kept weights are those of all attempts together.
+With restarts a training that is past its best, or had a false start, begins again (see `rl_tuner.restarts`):
+where an outcome says that an attempt is over, `Course.begin_attempt` starts the next one. To the policy that
+is a job of its own, whose budget is what is left. Rewards, records and the kept weights are those of all
+attempts together.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from rl_tuner.features import FeatureSet
 from rl_tuner.history import Extent, Interval, Record, Track
 from rl_tuner.intervals import boundaries, phase_boundaries
 from rl_tuner.rails import Verdict, make_rails, not_finite
-from rl_tuner.restarts import due, worse
+from rl_tuner.restarts import due, false_start, worse
 from rl_tuner.rewards import crash_reward, reward_function
 from rl_tuner.space import SearchSpace
 
@@ -270,7 +271,7 @@ class Course(Generic[K]):
             ),
         )
         self.decision += 1
-        attempt_over = not (self.finished or phase_over) and self._past_best()
+        attempt_over = not (self.finished or phase_over) and self._begins_again()
         return Outcome(
             interval, verdict, reward, improved, self.crashed, self.finished, phase_over, attempt_over
         )
@@ -300,14 +301,21 @@ class Course(Generic[K]):
         self.finished = self.crashed or stopped or (last and spent)
         return spent and not self.finished
 
-    def _past_best(self) -> bool:
+    def _begins_again(self) -> bool:
         """Whether the training is to begin again: only in the last phase, whose weights are the job's."""
-        return bool(
-            self.config.restarts
-            and self.phase == len(self.budgets) - 1
-            and worse(self.interval, self.track)
-            and due(self.used, self._begun, self._best_used, self.budget, self.config.decisions)
+        if not self.config.restarts or self.phase < len(self.budgets) - 1:
+            return False
+        decisions = self.config.decisions
+        past = worse(self.interval, self.track) and due(
+            self.used, self._begun, self._best_used, self.budget, decisions
         )
+        return bool(past) or (self.attempt == 0 and self._had_false_start())
+
+    def _had_false_start(self) -> bool:
+        spent, budget = self.used - self.phase_start, self.budgets[self.phase]
+        lr = self.values.get("lr", nan)
+        first = self.space.values(self.anchor, np.zeros(len(self.space))).get("lr", nan)
+        return bool(false_start(self.interval, spent, budget, self.config.decisions, lr, first))
 
     def _judge(self, interval: Interval) -> Verdict:
         if self.rails is not None:

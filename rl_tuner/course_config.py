@@ -23,7 +23,8 @@ class CourseConfig:
             is not the job's last one goes on.
         averaging: Whether an average of the weights is kept and validated beside them
             (see `rl_tuner.averaging`), so that the best weights may be averaged ones.
-        restarts: Whether a training that is past its best begins again (see `rl_tuner.restarts`).
+        restarts: Whether a training that is past its best, or had a false start, begins again (see
+            `rl_tuner.restarts`).
     """
 
     decisions: int = 20

@@ -21,7 +21,7 @@ from rl_tuner.errors import ConfigError
 from rl_tuner.features import FeatureSet
 from rl_tuner.history import Interval, Track
 from rl_tuner.rails import Verdict, make_rails, not_finite
-from rl_tuner.restarts import due, worse
+from rl_tuner.restarts import due, false_start, worse
 from rl_tuner.rewards import crash_reward, reward_function
 from rl_tuner.space import Array, SearchSpace
 
@@ -175,7 +175,7 @@ class Courses(CourseTable):
             crashed=self.crashed & active,
             finished=self.finished & active,
             phase_over=phase_over,
-            attempt_over=active & ~self.finished & ~phase_over & self._past_best(),
+            attempt_over=active & ~self.finished & ~phase_over & self._begins_again(),
             good=improved if self.rails is None else accepted,
             restore=np.zeros_like(failed) if self.rails is None else failed,
         )
@@ -224,14 +224,19 @@ class Courses(CourseTable):
         update(self.overall, self.overall.accept(self.interval), accepted)
         return improved
 
-    def _past_best(self) -> Bools:
+    def _begins_again(self) -> Bools:
         """Where the training is to begin again: only in last phases, whose weights are the jobs'."""
         if not self.config.restarts:
             return np.zeros(self.num, np.bool_)
-        last = self.phase == self.phases - 1
         ripe = due(self.used, self.begun, self.best_used, self.budget, self.config.decisions)
-        past: Bools = last & ripe & worse(self.interval, self.track)
-        return past
+        again = ripe & worse(self.interval, self.track)
+        if self._lr is not None:
+            spent, budget = self.used - self.phase_start, self.phase_end - self.phase_start
+            lr, first = self.values[:, self._lr], self.anchor.start[:, self._lr]
+            false = false_start(self.interval, spent, budget, self.config.decisions, lr, first)
+            again |= (self.attempt == 0) & false
+        begins: Bools = again & (self.phase == self.phases - 1)
+        return begins
 
     def _reject(self, failed: Bools) -> None:
         """Cuts the learning rate below both the good and the failed one (without rails: a crash)."""

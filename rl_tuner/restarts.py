@@ -1,8 +1,11 @@
-"""Restarts: when a training that is past its best begins again, with the hyperparameters it has reached.
+"""Restarts: when a training begins again, with the hyperparameters it has reached.
 
 A run that overfits early spends most of its budget on weights that are never kept. What is left of the
 budget is better spent on another attempt: the network begins anew, the hyperparameters stay where the policy
 has taken them, and the best weights of all attempts are kept.
+
+So is what follows a false start: a network that was damaged by a learning rate far too high learns badly at
+the right one, too, though its loss need never have exploded for the rails to see it.
 """
 
 from __future__ import annotations
@@ -13,8 +16,14 @@ from rl_tuner.history import Interval, Track, Value
 
 PAST = 0.1
 """Share of the whole budget that has passed since the best loss, at least."""
-MOST_ATTEMPTS = 1 + round(1 / PAST)
-"""Each one but the last uses `PAST` of the budget, or more."""
+MOST_ATTEMPTS = 2 + round(1 / PAST)
+"""Each one uses `PAST` of the budget, or more; but the last one, and a first one that was a false start."""
+EARLY = (0.035, 0.075)
+"""The shares of a training's budget between which it is asked whether its start was a false one: late enough
+for a policy to have come down by two decades and a half (20 geometric decisions of at most half a decade),
+early enough to cost little, and not to take an annealed learning rate for one that was too high."""
+FALL = 0.1
+"""It was if the learning rate is at this share of the first one by then, or below."""
 
 
 def worse(interval: Interval, track: Track) -> Value:
@@ -43,3 +52,23 @@ def due(used: Value, begun: Value, best_used: Value, budget: Value, decisions: i
     """
     past = used - best_used
     return (past >= best_used - begun) & (past >= PAST * budget) & (budget - used >= decisions)
+
+
+def false_start(
+    interval: Interval, spent: Value, budget: Value, decisions: int, lr: Value, first_lr: Value
+) -> Value:
+    """Whether a first attempt began at a learning rate that was far too high, and is to give way to another.
+
+    Never where there is no validation. Numbers, or arrays of shape (N,).
+
+    Args:
+        interval: The last one.
+        spent: How much of the training's budget is spent; of its last phase's, for a job in phases.
+        budget: That budget.
+        decisions: Of an attempt; what is left is to hold them.
+        lr: The learning rate reached; NaN where it is not tuned.
+        first_lr: That of the start.
+    """
+    early = (spent >= EARLY[0] * budget) & (spent < EARLY[1] * budget)
+    fallen = (lr <= FALL * first_lr) & np.logical_not(np.isnan(interval.val_loss))
+    return early & fallen & (budget - spent >= decisions)

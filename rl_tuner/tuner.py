@@ -67,10 +67,11 @@ class Tuner:
         averaging: Whether an average of the weights is kept, which `validate` judges as well: the best
             weights may be averaged ones (see `rl_tuner.averaging`). None for what the policy was trained
             with. Without `validate` there is none.
-        restarts: Whether training begins again when it is past its best (see `rl_tuner.restarts`), from the
-            weights that the model has now, for what is left of the budget; `restore_best` gives the best
-            weights of all attempts. None for what the policy was trained with. Without `validate` it never
-            does. Keeps one more copy of model and optimizer.
+        restarts: Whether training begins again when it is past its best, or when its learning rate has come
+            down by a decade at once (see `rl_tuner.restarts`), from the weights that the model has now, for
+            what is left of the budget; `restore_best` gives the best weights of all attempts. None for what
+            the policy was trained with. Without `validate` it never does. Keeps one more copy of model and
+            optimizer.
         reinitialize: Called with the model when training begins again: gives it other initial weights, in
             place, which is worth more than the same ones. Needs `model`.
         epochs: How many passes over your training samples the budget is, > 0, which tells a policy whether

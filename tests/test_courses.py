@@ -18,6 +18,7 @@ from rl_tuner.courses import Courses, Outcomes
 from rl_tuner.errors import ConfigError
 from rl_tuner.history import Interval
 from rl_tuner.rails import Rails, Verdict
+from rl_tuner.restarts import EARLY
 from rl_tuner.rewards import REWARDS
 from rl_tuner.space import Anchor, SearchSpace, search_space
 
@@ -255,6 +256,17 @@ def test_the_random_jobs_hold_what_the_comparison_is_about() -> None:
     assert (twins.courses.crashed & (twins.courses.phase < twins.courses.phases - 1)).any()
     assert np.isnan(twins.courses.track.first).any()
     assert not twins.courses.anchor.available.all()
+
+
+def test_among_them_are_false_starts_and_they_begin_again_as_a_course_alone_does() -> None:
+    """Anchored actions set the learning rate outright, so that it is often a decade down at once."""
+    twins = Twins(SPACE, "anchored", CourseConfig(20, restarts=True), 64, 0)
+    for _ in range(8):
+        twins.step()
+    courses = twins.courses
+    spent = [courses.begun[i] - courses.phase_start[i] for i in np.flatnonzero(courses.attempt == 1)]
+    shares = np.array(spent) / (courses.phase_end - courses.phase_start)[courses.attempt == 1]
+    assert ((shares > 0) & (shares < EARLY[1])).sum() > 3
 
 
 def start(num: int = 2, kind: str = "continuous", **config: Any) -> Courses:

@@ -21,7 +21,7 @@ from rl_tuner.envs.batched_engine import BatchedEngine
 from rl_tuner.envs.engine import ReferenceEngine
 from rl_tuner.history import Interval, Record, Track
 from rl_tuner.policy import Policy
-from rl_tuner.restarts import MOST_ATTEMPTS, PAST, due, worse
+from rl_tuner.restarts import EARLY, FALL, MOST_ATTEMPTS, PAST, due, false_start, worse
 from rl_tuner.rollout import run_episode
 from rl_tuner.sampling import TunedBatchSampler
 from rl_tuner.schedules import Constant
@@ -82,8 +82,28 @@ def test_there_are_no_more_attempts_than_the_log_has_room_for(steps: list[int]) 
         used += step
         if due(used, begun, begun, 1000, 1):
             begun, attempts = used, attempts + 1
-    assert attempts <= MOST_ATTEMPTS
-    assert round(1 / PAST) == MOST_ATTEMPTS - 1
+    assert 1 + attempts <= MOST_ATTEMPTS  # before them a false start
+    assert round(1 / PAST) == MOST_ATTEMPTS - 2
+
+
+@pytest.mark.parametrize(
+    ("spent", "lr", "val_loss", "expected"),
+    [
+        (34, 0.01, 1.0, False),  # too early to ask
+        (35, 0.01, 1.0, True),
+        (74, 0.01, 1.0, True),
+        (75, 0.01, 1.0, False),  # too late: that is annealing
+        (50, 0.0101, 1.0, False),  # not yet a decade
+        (50, 1e-5, inf, True),
+        (50, 1e-5, nan, False),  # no validation
+        (50, nan, 1.0, False),  # the learning rate is not tuned
+    ],
+)
+def test_a_false_start_by_hand(spent: int, lr: float, val_loss: float, expected: bool) -> None:
+    assert (EARLY, FALL) == ((0.035, 0.075), 0.1)
+    interval = Interval(val_loss=val_loss)
+    assert bool(false_start(interval, spent, 1000, 20, lr, 0.1)) is expected
+    assert not false_start(interval, spent, 1000, 1001 - spent, lr, 0.1)  # no room for another attempt
 
 
 def begin_again(course: Course[int], trainee: FakeTrainee, val_loss: float) -> None:
@@ -118,6 +138,33 @@ def test_a_course_goes_on_with_the_hyperparameters_and_keeps_the_books_of_all_at
     assert course.return_ == pytest.approx(log(4))
     assert course.records[-1].best == course.overall.lowest == first / 4
     assert [record.attempt for record in course.records] == [0] * decisions + [1, 1]
+
+
+def coming_down(course: Course[int], trainee: FakeTrainee, step: float, decisions: int = 20) -> list[bool]:
+    """Which decisions say that the attempt is over, when each takes the learning rate down by `step`."""
+    return [decide(course, trainee, [-step, 0.0], 1.0 / n).attempt_over for n in range(1, decisions + 1)]
+
+
+def test_a_course_begins_again_once_when_it_has_come_down_by_a_decade_at_once() -> None:
+    """Though each interval was better than the one before; the first decision past 3.5 % is the fifth."""
+    options: dict[str, Any] = {"budget": 10_000, "decisions": 20, "intervals": "geometric", "restarts": True}
+    course, trainee = start(**options)
+    over = coming_down(course, trainee, 0.5)
+    at = [course.records[i].used / course.budget for i, ended in enumerate(over) if ended]
+    assert at
+    assert all(EARLY[0] <= share < EARLY[1] for share in at)
+    course, trainee = start(**options)
+    first = over.index(True)
+    assert coming_down(course, trainee, 0.5, first + 1)[-1]
+    begin_again(course, trainee, 2.0)
+    assert course.values["lr"] <= FALL * 0.1
+    assert not any(coming_down(course, trainee, 0.5)), "a second attempt begins where the policy has arrived"
+    for step in (0.0, 0.2):  # 0.2 comes down by a decade later on: that is annealing
+        course, trainee = start(**options)
+        assert not any(coming_down(course, trainee, step))
+    assert course.values["lr"] < FALL * 0.1
+    course, trainee = start(**{**options, "restarts": False})
+    assert not any(coming_down(course, trainee, 0.5))
 
 
 def test_a_snapshot_taken_in_a_further_attempt_goes_on_alike() -> None:

@@ -39,7 +39,7 @@ def compare(  # noqa: PLR0913 (each one an option of the command)
             "best setting for the suite's train split. rl-tuner list names them all. A policy or schedule "
             "with @0.1x starts at that many times the optimizer's usual learning rate; one run with "
             "+averaging or +no-averaging counts averages of the weights, too, or does not; with +restarts or "
-            "+no-restarts it begins again when it is past its best, or does not."
+            "+no-restarts it begins again when it is past its best or had a false start, or does not."
         ),
     ] = None,
     more: Annotated[str, typer.Option("--methods", help="The same, comma-separated.")] = "",

@@ -68,7 +68,8 @@ def train(  # noqa: PLR0913 (each one an option of the command)
     restarts_at_work: Annotated[
         bool | None,
         typer.Option(
-            help="Have trainings that are past their best begin again where the policy is put to work.",
+            help="Have trainings that are past their best, or had a false start, begin again where the "
+            "policy is put to work.",
             show_default="for grpo",
         ),
     ] = None,
